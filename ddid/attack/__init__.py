@@ -1,0 +1,1 @@
+"""Attacks on a metric: one ascent loop, one budget, short objectives."""

@@ -1,0 +1,1 @@
+"""What is on disk: manifests, data set layouts, the procedural street, images as tensors."""

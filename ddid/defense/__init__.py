@@ -1,0 +1,1 @@
+"""Phase 2 of the paper: bi-adversarial self-meta defence, and its rivals."""

@@ -1,0 +1,1 @@
+"""Pure tensors, no files: distances, losses, ranking."""

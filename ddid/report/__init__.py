@@ -1,0 +1,1 @@
+"""What came out: robustness, audit, embeddings, figures, the attack explorer."""
