@@ -1,0 +1,115 @@
+"""Self-meta learning: rehearse the unseen inside every batch.
+
+A batch splits into meta-train and meta-test halves. θ_temp = θ − α∇L_mtrain(θ) is what learning
+from the first half alone would give; training minimises L_mtrain(θ) + L_mtest(θ_temp), so a step
+must also help on what it has not seen [summary].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ddid.errors import require
+
+Forward = Callable[..., object]
+"""The network as a function of images, with some parameters θ inside."""
+
+
+@dataclass(frozen=True)
+class Meta:
+    """How the self-meta step splits and looks ahead."""
+
+    rate: float = 0.01
+    """Inner rate α ≥ 0. Our choice: tuned on validation identities of the procedural street."""
+    second_order: bool = False
+    """Differentiate through ∇L_mtrain. Our choice: off; dearer and no better when measured."""
+    split: Literal["identity", "camera", "random"] = "identity"
+    """What the halves do not share. The paper's: identities."""
+    other_attack: bool = False
+    """Craft the meta-test half with another attack. Our choice: an option, measured."""
+
+    def __post_init__(self) -> None:
+        require(self.rate >= 0, f"the inner rate of self-meta learning is {self.rate}: give ≥ 0")
+
+
+def split_batch(
+    labels: Tensor, camids: Tensor, split: str, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Row indices of the meta-train and the meta-test half.
+
+    Whole groups go to either side: identities, cameras, or single images (`random`). The groups
+    come in random order and the meta-train side takes them until it holds half of the images.
+
+    Args:
+        labels: (B,) class labels.
+        camids: (B,) cameras.
+        split: identity, camera or random.
+        generator: order of the groups; on the labels' device.
+
+    Raises:
+        InputError: the batch holds a single group, so there is nothing to split.
+    """
+    groups = {"identity": labels, "camera": camids, "random": torch.arange(len(labels))}[split]
+    _, group, sizes = groups.to(labels.device).unique(return_inverse=True, return_counts=True)
+    require(
+        len(sizes) >= 2,
+        f"a batch with one {split} cannot be split by {split} for self-meta learning: "
+        f"sample batches of more, or split by another key",
+    )
+    order = torch.randperm(len(sizes), generator=generator, device=labels.device)
+    before = sizes[order].cumsum(0) - sizes[order]
+    chosen = torch.zeros_like(sizes, dtype=torch.bool)
+    chosen[order] = before < (len(labels) // 2)
+    chosen[order[-1]] = False
+    return chosen[group].nonzero().squeeze(1), (~chosen[group]).nonzero().squeeze(1)
+
+
+def meta_backward(
+    net: nn.Module,
+    meta_train: Callable[[Forward], Tensor],
+    meta_test: Callable[[Forward], Tensor],
+    meta: Meta,
+    backward: Callable[[Tensor], None] = Tensor.backward,
+) -> tuple[Tensor, Tensor]:
+    """Add the gradient of L_mtrain(θ) + L_mtest(θ_temp) to every `.grad`; gradients start empty.
+
+    First order takes ∇L_mtest at θ_temp as if θ_temp did not depend on ∇L_mtrain (Finn et al.
+    2017): the cost of one plain step on the two halves. Second order differentiates through it.
+    Parameters outside `net` that the losses use get their gradients from both halves.
+
+    Args:
+        net: holds θ.
+        meta_train: forward function → loss of the meta-train half.
+        meta_test: the same for the meta-test half.
+        meta: rate and order.
+        backward: how a loss is differentiated (an engine may scale it).
+
+    Returns:
+        Both losses, detached.
+    """
+    theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    loss_train = meta_train(net)
+    if meta.second_order:
+        step = torch.autograd.grad(loss_train, list(theta.values()), create_graph=True)
+    else:
+        backward(loss_train)
+        step = tuple(_gradient(p) for p in theta.values())
+    ahead = {n: p - meta.rate * g for (n, p), g in zip(theta.items(), step, strict=True)}
+
+    def look_ahead(*inputs: Tensor, **options: object) -> object:
+        return functional_call(net, ahead, inputs, options)
+
+    loss_test = meta_test(look_ahead)
+    backward(loss_train + loss_test if meta.second_order else loss_test)
+    return loss_train.detach(), loss_test.detach()
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """A copy of `.grad` (it goes on accumulating), or zeros."""
+    if parameter.grad is None:
+        return torch.zeros_like(parameter)
+    return parameter.grad.detach().clone()

@@ -1,0 +1,61 @@
+"""Losses of the ReID baseline: label smoothing, soft cross-entropy, batch-hard triplet."""
+
+import torch
+from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.miners import BatchHardMiner
+from torch import Tensor
+from torch.nn import functional
+
+from ddid.errors import require
+
+TRIPLET_MARGIN = 0.3  # Luo et al. 2019, "Bag of Tricks"; the ReID baseline's usual value
+SMOOTHING = 0.1  # Szegedy et al. 2016; same baseline
+
+
+def smooth_labels(labels: Tensor, classes: int, amount: float = SMOOTHING) -> Tensor:
+    """The paper's φ: one-hot labels that give `amount` away evenly to all classes [summary].
+
+    Args:
+        labels: (B,) class indices in [0, classes).
+        amount: probability spread over all `classes`, in [0, 1]; 0 is one-hot.
+
+    Returns:
+        (B, classes) rows that sum to 1.
+    """
+    require(0 <= amount <= 1, f"label smoothing is {amount}: give a probability in [0, 1]")
+    one_hot = functional.one_hot(labels, classes).float()
+    return torch.lerp(one_hot, torch.full_like(one_hot, 1 / classes), amount)
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the batch of −Σ target · log softmax(logit); both (B, C), targets sum to 1."""
+    return -(targets * functional.log_softmax(logits, dim=1)).sum(1).mean()
+
+
+def batch_hard_triplet(
+    features: Tensor,
+    labels: Tensor,
+    margin: float = TRIPLET_MARGIN,
+    *,
+    references: Tensor | None = None,
+) -> Tensor:
+    """Triplet loss of each anchor's farthest positive and nearest negative (Hermans et al. 2017).
+
+    Args:
+        features: (B, D) anchors, compared by Euclidean distance as they are (not normalised).
+        labels: (B,) identities.
+        margin: wanted gap between the two distances, ≥ 0.
+        references: (B, D) features of the same labels to draw positives and negatives from;
+            the anchors themselves if None. Row i is never a positive of anchor i.
+
+    Returns:
+        Mean over the triplets that violate the margin; a differentiable zero if none does or if
+        the batch lacks positives or negatives.
+    """
+    distance = LpDistance(normalize_embeddings=False)
+    reference_labels = None if references is None else labels
+    triplets = BatchHardMiner(distance=distance)(features, labels, references, reference_labels)
+    return TripletMarginLoss(margin=margin, distance=distance)(
+        features, labels, triplets, references, reference_labels
+    )
