@@ -230,13 +230,19 @@ def _check_patches(config: ModelConfig, patch: int) -> None:
 
 def _pretrained(kind: Any, settings: Any, weights: str) -> Any:
     try:
-        backbone, report = kind.from_pretrained(weights, config=settings, output_loading_info=True)
+        backbone, report = kind.from_pretrained(
+            weights, config=settings, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"backbone weights {weights!r} cannot be used: {str(error).splitlines()[0]}"
+            f"backbone weights {weights!r} cannot be read: {str(error).splitlines()[0]}"
         ) from error
-    missing = sorted(report["missing_keys"])
-    require(not missing, f"backbone weights {weights!r} lack {missing[:1]}: not this architecture")
+    wrong = sorted(str(key) for key in [*report["missing_keys"], *report["mismatched_keys"]])
+    require(
+        not wrong,
+        f"backbone weights {weights!r} are of another architecture: {len(wrong)} tensors are "
+        "missing or of another shape; choose the backbone they were trained for",
+    )
     return backbone
 
 

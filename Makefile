@@ -1,0 +1,38 @@
+# make demo | lab | test | check | bench | bench-speed | figures | format | clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+# One thread a test process: the tests run in parallel processes instead.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: demo lab test check lint bench bench-speed figures format clean
+
+demo: $(READY)
+	$(BIN)/ddid run demo --resume
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+test: lint
+	$(PYTEST) --durations 10
+
+check: lint
+	$(PYTEST) -m "not slow and not notebook" --durations 10
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $(READY)

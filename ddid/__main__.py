@@ -1,0 +1,79 @@
+"""Command line: `ddid run | audit | doctor`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ddid import __version__
+from ddid.errors import InputError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except InputError as error:
+        sys.stderr.write(f"ddid: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("ddid: interrupted; what is finished is kept, --resume goes on\n")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ddid", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"ddid {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser("run", help="run the six notebooks under a profile")
+    run.add_argument("profile", metavar="PROFILE", help="smoke, demo, bench, paper or a YAML file")
+    run.add_argument("--out", default="", metavar="DIR", help="run folder (default runs/PROFILE)")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="NOTEBOOK.PARAMETER=VALUE",
+        help="override one parameter; repeatable",
+    )
+    run.add_argument("--resume", action="store_true", help="go on with an existing run folder")
+    run.add_argument("--overwrite", action="store_true", help="delete an existing run folder first")
+    run.set_defaults(command=_run)
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    doctor = commands.add_parser("doctor", help="check the installation and a data folder")
+    doctor.add_argument("--data", default="", metavar="ROOT", help="folder in Market-1501 layout")
+    doctor.set_defaults(command=_doctor)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ddid.pipeline import run_profile
+    from ddid.summary import summary
+
+    root = run_profile(
+        options.profile,
+        options.out,
+        options.settings,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+    sys.stdout.write(summary(root))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from ddid.doctor import examine
+
+    sys.stdout.write("\n".join(examine(options.data)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

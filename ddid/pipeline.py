@@ -1,0 +1,185 @@
+"""The six notebooks in order, under one profile, with resume."""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ddid.errors import InputError, require
+from ddid.parameters import NOTEBOOKS, check_parameters, declared_parameters, notebook_names
+from ddid.run import collect_metrics, read_json, resolve, write_json
+
+PROFILES = NOTEBOOKS / "profiles"
+
+
+def read_profile(name: str) -> dict[str, Any]:
+    """Parameters of a profile: a name in `notebooks/profiles`, or a path to a YAML file.
+
+    Raises:
+        InputError: no such profile, or not a flat mapping of parameter names to values.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+    require(path.is_file(), f"no profile {name!r}: choose one of {known}, or give a YAML file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    flat = isinstance(content, dict) and all(isinstance(key, str) for key in content)
+    require(flat, f"{path} should be lines of `parameter: value`")
+    return content
+
+
+def parse_overrides(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`notebook.parameter=value` texts → {notebook: {parameter: value}}; values are YAML.
+
+    `01.seed=3` and `01_bias_analysis.seed=3` both name a notebook; `seed=3` names all that take it.
+
+    Raises:
+        InputError: no `=`, or no such notebook.
+    """
+    overrides: dict[str, dict[str, Any]] = {name: {} for name in notebook_names()}
+    for setting in settings:
+        target, equals, text = setting.partition("=")
+        require(bool(equals), f"--set {setting}: write notebook.parameter=value")
+        where, _, parameter = target.rpartition(".")
+        chosen = [n for n in overrides if not where or where in (n, n[:2], n[3:])]
+        require(bool(chosen), f"--set {setting}: no notebook {where!r}; {', '.join(overrides)}")
+        for name in chosen:
+            overrides[name][parameter] = yaml.safe_load(text)
+    return overrides
+
+
+def plan_run(profile: str, out: Path, settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Checked parameters of every notebook: profile, then overrides, then `out`.
+
+    Everything is checked before anything runs, so a typing error costs no training.
+
+    Raises:
+        InputError: an unknown or mistyped parameter anywhere.
+    """
+    shared = read_profile(profile)
+    overrides = parse_overrides(settings)
+    plans = {}
+    for notebook, own in overrides.items():
+        plans[notebook] = check_parameters(notebook, shared | own | {"out": str(out)})
+        for setting in own.keys() - declared_parameters(notebook).keys():
+            named = sum(setting in other for other in overrides.values())
+            require(named > 1, f"--set {notebook}.{setting}: this notebook takes no {setting}")
+    return plans
+
+
+def run_profile(
+    profile: str,
+    out: str | Path = "",
+    settings: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Execute the notebooks in order; returns the run folder.
+
+    Args:
+        profile: name or YAML file.
+        out: run folder, `runs/PROFILE` if empty; relative to the repository's root.
+        settings: overrides, see `parse_overrides`.
+        resume: go on with a run folder that exists; notebooks whose source, parameters and
+            predecessors are unchanged since they finished are not executed again.
+        overwrite: delete an existing run folder first.
+
+    Raises:
+        InputError: bad parameters, a run folder in the way, or a notebook that stopped on bad
+            input.
+    """
+    root = resolve(out or f"runs/{Path(profile).stem}")
+    plans = plan_run(profile, root, settings)
+    _make_way(root, resume=resume, overwrite=overwrite)
+    fingerprint = ""
+    for number, (notebook, parameters) in enumerate(plans.items(), 1):
+        fingerprint = _fingerprint(notebook, parameters, fingerprint)
+        title = f"[{number}/{len(plans)}] {notebook}"
+        if _finished(root, notebook) == fingerprint:
+            _say(f"{title}: already done")
+            continue
+        _say(f"{title} ...")
+        begin = time.monotonic()
+        _execute(notebook, parameters, root)
+        write_json(root / notebook / "finished.json", {"fingerprint": fingerprint})
+        _say(f"{title}: {time.monotonic() - begin:.0f} s")
+    collect_metrics(root)
+    return root
+
+
+def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
+    occupied = root.is_dir() and any(root.iterdir())
+    if occupied and overwrite:
+        ours = any((root / name).is_dir() for name in notebook_names())
+        require(ours, f"{root} holds no run of ddid: delete it yourself or choose another --out")
+        shutil.rmtree(root)
+    elif occupied:
+        require(
+            resume,
+            f"{root} holds an earlier run: add --resume to go on with it, --overwrite to delete "
+            "it, or choose another --out",
+        )
+    root.mkdir(parents=True, exist_ok=True)
+
+
+def _fingerprint(notebook: str, parameters: Mapping[str, Any], before: str) -> str:
+    """Hash of what a notebook's result depends on; outputs and layout of the file left out."""
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    content = json.dumps([sources, parameters, before], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _finished(root: Path, notebook: str) -> str:
+    path = root / notebook / "finished.json"
+    return read_json(path).get("fingerprint", "") if path.is_file() else ""
+
+
+def _execute(notebook: str, parameters: Mapping[str, Any], root: Path) -> None:
+    import papermill
+
+    folder = root / notebook
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "finished.json").unlink(missing_ok=True)
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # frozen modules: a false alarm
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            NOTEBOOKS / f"{notebook}.ipynb",
+            folder / f"{notebook}.ipynb",
+            parameters=dict(parameters),
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=_Console(),
+        )
+    except papermill.PapermillExecutionError as error:
+        reason = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"
+        raise InputError(
+            f"{notebook} stopped: {reason} (executed so far: {folder / notebook}.ipynb)"
+        ) from error
+
+
+class _Console(io.StringIO):
+    """Passes a notebook's standard output on as it comes."""
+
+    def write(self, text: str) -> int:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return len(text)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
