@@ -1,0 +1,109 @@
+"""The features an attack pushes away from and pulls towards."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ddid.errors import require
+from ddid.metric.distance import Metric, check_embeddings, on_metric
+
+
+@dataclass(frozen=True)
+class Guides:
+    """Clean features that steer the attack on B images, among P reference identities.
+
+    own        (B, D) clean feature of each image
+    centroids  (P, D) mean clean feature of each reference identity
+    counts     (P,)   reference images of each identity
+    pids       (P,)   the identities, ascending
+    identity   (B,)   row of each image's identity in `centroids`
+    farthest   (B,)   row of the other identity whose centroid is farthest from `own`
+
+    A sum of squared distances to n guides is n times the squared distance to their mean, plus a
+    constant; so the mean and the count replace a (B, n, D) tensor without changing any gradient.
+    Features lie in the space of `metric`: unit length for "cosine".
+    """
+
+    own: Tensor
+    centroids: Tensor
+    counts: Tensor
+    pids: Tensor
+    identity: Tensor
+    farthest: Tensor
+    metric: Metric = "cosine"
+
+    @cached_property
+    def same(self) -> Tensor:
+        """(B, D) mean feature of the image's own identity."""
+        return self.centroids[self.identity]
+
+    @cached_property
+    def far(self) -> Tensor:
+        """(B, D) mean feature of the farthest other identity."""
+        return self.centroids[self.farthest]
+
+    @property
+    def far_pid(self) -> Tensor:
+        """(B,) the farthest other identity (a class index where labels were given as pids)."""
+        return self.pids[self.farthest]
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+    def __getitem__(self, index: slice | Tensor) -> "Guides":
+        return Guides(
+            self.own[index],
+            self.centroids,
+            self.counts,
+            self.pids,
+            self.identity[index],
+            self.farthest[index],
+            self.metric,
+        )
+
+
+def find_guides(
+    embeddings: Tensor,
+    pids: Tensor,
+    reference_embeddings: Tensor | None = None,
+    reference_pids: Tensor | None = None,
+    metric: Metric = "cosine",
+) -> Guides:
+    """Find the guides of images with clean `embeddings` (B, D) and identities `pids` (B,).
+
+    The references default to the images themselves, so an image is among its own guides, as in
+    Bouniot et al. 2020; the attack on a gallery takes the queries as references. The metric is the
+    one that will score the attack [ours: Bouniot attacks raw features and ranks by cosine].
+    Raises InputError for an identity without reference and for fewer than two identities.
+    """
+    if reference_embeddings is None or reference_pids is None:
+        reference_embeddings, reference_pids = embeddings, pids
+    check_embeddings(embeddings, "attacked")
+    check_embeddings(reference_embeddings, "reference")
+    with torch.no_grad():
+        own = on_metric(embeddings.detach(), metric)
+        names, rows, counts = torch.unique(
+            reference_pids.to(own.device), return_inverse=True, return_counts=True
+        )
+        require(len(names) > 1, "an attack needs guides from at least two identities, got one")
+        sums = own.new_zeros(len(names), own.shape[1])
+        sums.index_add_(0, rows, on_metric(reference_embeddings.detach(), metric).to(own.device))
+        centroids = sums / counts[:, None]
+        identity = rows_of(pids.to(own.device), names)
+        distances = torch.cdist(own, centroids)
+        distances.scatter_(1, identity[:, None], -1.0)
+    return Guides(own, centroids, counts, names, identity, distances.argmax(1), metric)
+
+
+def rows_of(pids: Tensor, names: Tensor) -> Tensor:
+    """Row of each of `pids` in the ascending `names`; InputError names an identity not there."""
+    rows = torch.searchsorted(names, pids).clamp_max(len(names) - 1)
+    lost = pids[names[rows] != pids]
+    require(
+        len(lost) == 0,
+        f"identity {int(lost[0]) if len(lost) else ''} has no guide: "
+        "leave its images out of the attack or add a reference image",
+    )
+    return rows

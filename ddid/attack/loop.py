@@ -1,0 +1,194 @@
+"""One ascent loop and one budget, shared by every gradient attack and by adversarial training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ddid.errors import require
+
+Embed = Callable[[Tensor], Tensor]
+"""Images (B, 3, H, W) in [0, 1] to embeddings (B, D)."""
+
+Objective = Callable[[Tensor], Tensor]
+"""Embeddings (B, D) to one value per image (B,), which the attack raises."""
+
+Move = Callable[[Tensor, Tensor], Tensor]
+"""A point and its gradient to the next point, inside the budget."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an attacker may spend.
+
+    Defaults: eps 8/255 is the paper's [summary]; 15 steps of 1/255 without random start follow
+    Bouniot et al. 2020. `eps` and `step` are fractions of the pixel range for "linf" and Euclidean
+    lengths over the whole image for "l2". `momentum` is MI-FGSM's decay (0: plain ascent);
+    `queries` is what a gradient-free attack may ask per image [ours: where Square levels off on
+    the street].
+    """
+
+    eps: float = 8 / 255
+    step: float = 1 / 255
+    steps: int = 15
+    norm: Literal["linf", "l2"] = "linf"
+    random_start: bool = False
+    restarts: int = 1
+    momentum: float = 0.0
+    queries: int = 300
+
+    def __post_init__(self) -> None:
+        require(self.norm in ("linf", "l2"), f"norm is {self.norm!r}: choose 'linf' or 'l2'")
+        require(self.eps >= 0, f"eps is {self.eps}: give a size of at least 0, such as 8/255")
+        require(
+            self.norm == "l2" or self.eps <= 1,
+            f"eps is {self.eps} but pixels lie in [0, 1]: give a fraction such as 8/255",
+        )
+        require(self.step > 0, f"step is {self.step}: give a positive size, such as 1/255")
+        for name in ("steps", "restarts", "queries"):
+            count = getattr(self, name)
+            require(count >= 1, f"{name} is {count}: an attack needs at least 1")
+
+
+def ascend(
+    embed: Embed,
+    images: Tensor,
+    objective: Objective,
+    budget: Budget,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Attack `images` (B, 3, H, W) in [0, 1]: raise `objective` of their embeddings.
+
+    Returns images of the same shape in [0, 1], at most `budget.eps` away; with several restarts,
+    the best of them for each image. Only input gradients are computed, the model's mode is left
+    as found, and nothing inside the loop waits for the device. Without a `generator` the random
+    parts use seed 0.
+    """
+    check_images(images)
+    generator = generator or torch.Generator(images.device).manual_seed(0)
+    value = rising(embed, objective)
+    move = mover(images, budget)
+
+    def climb_once() -> Tensor:
+        start = scatter(images, budget, generator) if budget.random_start else images
+        return climb(value, start, move, budget, generator)
+
+    best = climb_once()
+    for _ in range(budget.restarts - 1):
+        best = better(value, best, climb_once())
+    return best
+
+
+def rising(embed: Embed, objective: Objective) -> Callable[[Tensor], Tensor]:
+    """Compose images to embeddings to values: what an attack climbs."""
+    return lambda images: objective(embed(images))
+
+
+def climb(
+    value: Callable[[Tensor], Tensor],
+    start: Tensor,
+    move: Move,
+    budget: Budget,
+    generator: torch.Generator,
+) -> Tensor:
+    """Follow the gradient of `value` (B,) from `start` (B, ...) for `budget.steps` moves.
+
+    The point may be images or any other parameters (colours, displacements, a patch).
+    An element whose first gradient is exactly zero is nudged at random [ours: an image whose only
+    guide is its own feature would otherwise stay clean].
+    """
+    point, velocity = start, torch.zeros_like(start) if budget.momentum else None
+    for count in range(budget.steps):
+        gradient = slope(value, point)
+        if count == 0:
+            gradient = nudge_stuck(gradient, generator)
+        if velocity is not None:
+            velocity = budget.momentum * velocity + gradient / row_mean(gradient.abs())
+            gradient = velocity
+        point = move(point, gradient)
+    return point
+
+
+def slope(value: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+    """Gradient of `value(point).sum()`; zero where the value does not depend on the point."""
+    with torch.enable_grad():
+        point = point.detach().requires_grad_()
+        total = value(point).sum()
+        if not total.requires_grad:
+            return torch.zeros_like(point)
+        (gradient,) = torch.autograd.grad(total, point, allow_unused=True)
+    return torch.zeros_like(point) if gradient is None else gradient
+
+
+def better(value: Callable[[Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+    """Keep, element by element, the point with the higher value."""
+    with torch.no_grad():
+        wins = value(second) > value(first)
+    return torch.where(wins.view(-1, *[1] * (first.ndim - 1)), second, first)
+
+
+def mover(images: Tensor, budget: Budget) -> Move:
+    """Build the step of one budget around `images`: move along the gradient, come back inside."""
+    if budget.norm == "linf":
+        low = (images - budget.eps).clamp_min(0)
+        high = (images + budget.eps).clamp_max(1)
+        return lambda point, gradient: torch.clamp(
+            point.add(gradient.sign(), alpha=budget.step), low, high
+        )
+
+    def move(point: Tensor, gradient: Tensor) -> Tensor:
+        shift = point + budget.step * gradient / row_norm(gradient) - images
+        shift = shift * (budget.eps / row_norm(shift)).clamp_max(1)
+        return (images + shift).clamp(0, 1)
+
+    return move
+
+
+def scatter(images: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:
+    """Draw a random start in the budget's ball: uniform for "linf", uniform in radius for "l2"."""
+    noise = uniform(images.shape, generator, images)
+    if budget.norm == "linf":
+        return (images + budget.eps * noise).clamp(0, 1)
+    radius = uniform((len(images), 1, 1, 1), generator, images).abs()
+    return (images + budget.eps * radius * noise / row_norm(noise)).clamp(0, 1)
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Uniform numbers in [-1, 1), drawn where the generator lives and moved next to `like`."""
+    numbers = torch.rand(shape, generator=generator, device=generator.device, dtype=like.dtype)
+    return (2 * numbers - 1).to(like.device)
+
+
+def check_images(images: Tensor) -> None:
+    """Raise InputError unless `images` is a float batch (B, 3, H, W) with values in [0, 1]."""
+    require(
+        images.ndim == 4 and images.is_floating_point() and len(images) > 0,
+        f"images have shape {tuple(images.shape)} and type {images.dtype}: "
+        "give a non-empty float batch (B, 3, H, W)",
+    )
+    low, high = float(images.min()), float(images.max())
+    require(
+        low >= 0 and high <= 1,
+        f"images span [{low:.3g}, {high:.3g}]: attacks work on pixels in [0, 1], before any "
+        "normalisation (put normalisation inside the model)",
+    )
+
+
+def nudge_stuck(gradient: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace the rows of a gradient that are exactly zero by random ones."""
+    stuck = row_mean(gradient.abs()) <= torch.finfo(gradient.dtype).tiny
+    return torch.where(stuck, uniform(gradient.shape, generator, gradient), gradient)
+
+
+def row_norm(batch: Tensor) -> Tensor:
+    """Euclidean length of each row of (B, ...), at least a tiny positive number, as (B, 1, ...)."""
+    return batch.square().sum(tuple(range(1, batch.ndim)), keepdim=True).sqrt().clamp_min(1e-12)
+
+
+def row_mean(batch: Tensor) -> Tensor:
+    """Mean of each row of (B, ...), at least a tiny positive number, as (B, 1, ...)."""
+    return batch.mean(tuple(range(1, batch.ndim)), keepdim=True).clamp_min(
+        torch.finfo(batch.dtype).tiny
+    )

@@ -1,0 +1,66 @@
+"""What an attack raises: functions of embeddings (B, D) that give one value per image (B,).
+
+Each objective closes over the guides of its batch and works in the guides' metric.
+"""
+
+import torch
+from torch import Tensor
+
+from ddid.attack.guides import Guides
+from ddid.attack.loop import Objective
+from ddid.metric.distance import on_metric
+
+
+def fna(guides: Guides) -> Objective:
+    """Furthest-negative attack: away from all same-identity guides, to the farthest identity.
+
+    n squared distances pushed (n guides of the identity), one pulled, as in Bouniot et al. 2020.
+    """
+    away, towards = ifgsm(guides), gap(guides, guides.far)
+    return lambda embeddings: away(embeddings) - towards(embeddings)
+
+
+def ifgsm(guides: Guides) -> Objective:
+    """Metric (I-)FGSM: away from all same-identity guides (Bai et al. 2019)."""
+    count, distance = guides.counts[guides.identity], gap(guides, guides.same)
+    return lambda embeddings: count * distance(embeddings)
+
+
+def sma(guides: Guides) -> Objective:
+    """Self-metric attack: away from the image's own clean feature (Bouniot et al. 2020)."""
+    return gap(guides, guides.own)
+
+
+def odfa(guides: Guides) -> Objective:
+    """Opposite-direction feature attack: towards the negated clean feature."""
+    distance = gap(guides, -guides.own)
+    return lambda embeddings: -distance(embeddings)
+
+
+def misrank(guides: Guides, temperature: float = 0.05) -> Objective:
+    """Smooth rank of the own identity: how many other centroids are nearer than its own.
+
+    Our choice, for the auto-step attack: it follows the order that is scored instead of raw
+    distances. `temperature` is relative to the mean distance between own and other centroids, so
+    it means the same in both metrics.
+    """
+    own = torch.zeros(len(guides), len(guides.centroids), device=guides.own.device)
+    own = own.scatter_(1, guides.identity[:, None], 1.0).bool()
+    with torch.no_grad():
+        scale = temperature * torch.cdist(guides.own, guides.centroids).square().mean()
+
+    def rank(embeddings: Tensor) -> Tensor:
+        squares = torch.cdist(on_metric(embeddings, guides.metric), guides.centroids).square()
+        lead = (squares.gather(1, guides.identity[:, None]) - squares) / scale
+        return torch.sigmoid(lead).masked_fill(own, 0).sum(1)
+
+    return rank
+
+
+def gap(guides: Guides, target: Tensor) -> Objective:
+    """Squared distance of each embedding to its row of `target` (B, D), in the guides' metric."""
+
+    def distance(embeddings: Tensor) -> Tensor:
+        return (on_metric(embeddings, guides.metric) - target).square().sum(1)
+
+    return distance

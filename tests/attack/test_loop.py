@@ -1,0 +1,123 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from ddid.attack.loop import Budget, ascend, scatter, slope
+from ddid.attack.objectives import fna, ifgsm, sma
+from ddid.errors import InputError
+
+BUDGETS = {
+    "linf": Budget(),
+    "linf-random": Budget(random_start=True),
+    "l2": Budget(eps=0.5, step=0.1, norm="l2"),
+    "l2-random": Budget(eps=0.5, step=0.1, norm="l2", random_start=True),
+    "momentum": Budget(momentum=1.0),
+}
+
+
+def size(shift: torch.Tensor, norm: str) -> float:
+    flat = shift.flatten(1)
+    return float((flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)).max())
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
+def test_attack_raises_its_objective_inside_the_budget(net, images, guides, budget):
+    attacked = ascend(net, images, fna(guides), budget)
+    assert size(attacked - images, budget.norm) <= budget.eps + 1e-6
+    assert attacked.min() >= 0
+    assert attacked.max() <= 1
+    gain = fna(guides)(net(attacked)) - fna(guides)(net(images))
+    assert bool((gain > 0).all())
+
+
+def test_plain_ascent_equals_its_loop_written_twin(net, images, guides):
+    budget = Budget(steps=4)
+    twin = images.clone()
+    for _ in range(budget.steps):
+        twin.requires_grad_()
+        (gradient,) = torch.autograd.grad(fna(guides)(net(twin)).sum(), twin)
+        twin = (twin + budget.step * gradient.sign()).detach()
+        twin = torch.minimum(torch.maximum(twin, images - budget.eps), images + budget.eps)
+        twin = twin.clamp(0, 1)
+    torch.testing.assert_close(ascend(net, images, fna(guides), budget), twin)
+
+
+def test_zero_eps_changes_nothing(net, images, guides):
+    for norm in ("linf", "l2"):
+        attacked = ascend(net, images, fna(guides), Budget(eps=0, norm=norm, random_start=True))
+        torch.testing.assert_close(attacked, images, rtol=0, atol=0)
+
+
+def test_an_image_whose_only_guide_is_itself_still_moves(net, images, guides):
+    alone = slice(7, 8)
+    for objective in (sma, ifgsm):
+        attacked = ascend(net, images[alone], objective(guides[alone]), Budget())
+        moved = net(attacked) - net(images[alone])
+        assert float(moved.detach().norm()) > 0.01
+
+
+def test_more_restarts_are_never_weaker_and_keep_the_best_per_image(net, images, guides):
+    budget = Budget(steps=2, random_start=True)
+    value = fna(guides)
+    values = [
+        value(net(ascend(net, images, value, replace(budget, restarts=count))))
+        for count in (1, 2, 5)
+    ]
+    assert bool((values[1] >= values[0]).all())
+    assert bool((values[2] >= values[1]).all())
+    assert bool((values[2] > values[0]).any())
+
+
+def test_weights_and_mode_stay_as_found(images, guides):
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(384), nn.Linear(384, 12)).train()
+    before = {name: value.clone() for name, value in net.named_parameters()}
+    ascend(net, images, sma(guides), Budget(steps=2))
+    assert net.training
+    assert all(torch.equal(before[name], value) for name, value in net.named_parameters())
+    assert all(value.grad is None for value in net.parameters())
+
+
+def test_attack_works_under_no_grad_and_repeats_with_one_seed(net, images, guides):
+    budget = Budget(random_start=True)
+    with torch.no_grad():
+        first, second = (
+            ascend(net, images, sma(guides), budget, torch.Generator().manual_seed(4))
+            for _ in range(2)
+        )
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    other = ascend(net, images, sma(guides), budget, torch.Generator().manual_seed(5))
+    assert not torch.equal(first, other)
+
+
+def test_a_model_without_gradient_gives_a_zero_slope(images):
+    assert float(slope(lambda x: torch.ones(len(x)), images).abs().sum()) == 0
+    assert float(slope(lambda x: x.detach().flatten(1).sum(1), images).abs().sum()) == 0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_random_starts_spread_over_the_ball(norm):
+    images, budget = torch.full((500, 3, 4, 4), 0.5), Budget(eps=0.2, norm=norm)
+    shift = scatter(images, budget, torch.Generator().manual_seed(0)) - images
+    assert size(shift, norm) <= budget.eps + 1e-6
+    assert size(shift, norm) > 0.9 * budget.eps
+    assert math.isclose(float(shift.mean()), 0, abs_tol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("eps", -0.1), ("eps", 8.0), ("step", 0.0), ("steps", 0), ("restarts", 0), ("norm", "l1")],
+)
+def test_impossible_budgets_are_refused_by_name(field, value):
+    with pytest.raises(InputError, match=field):
+        Budget(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "bad", [torch.rand(2, 3, 4, 4) * 255, torch.rand(3, 4, 4), torch.zeros(2, 3, 4, 4).byte()]
+)
+def test_images_that_are_no_unit_float_batch_are_refused(net, guides, bad):
+    with pytest.raises(InputError, match=r"images (span|have)"):
+        ascend(net, bad, fna(guides), Budget())
