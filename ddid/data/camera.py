@@ -1,0 +1,186 @@
+"""Procedural cameras: what they look at (`Camera.view`) and how they record it (`Camera.expose`).
+
+Our choice: each camera keeps one place, direction, colour response and lens for the whole data set,
+because that is the bias between cameras that a re-identification model has to see through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import pi
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from ddid.data.pedestrian import Color, Palette, Person, Pose, draw_person
+
+PANORAMA = 8  # width of a camera's scene, in image widths
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A town: what its people wear, what its cameras see, and in which light."""
+
+    palette: Palette
+    grounds: tuple[Color, ...]
+    walls: tuple[Color, ...]
+    details: tuple[Color, ...]  # windows, doors, trees, cars
+    light: tuple[float, float, float]  # colour of the daylight, 1 = neutral
+
+
+DOMAINS = {
+    "downtown": Domain(
+        Palette(
+            tops=(
+                (42, 45, 58),
+                (196, 196, 200),
+                (140, 48, 50),
+                (64, 88, 132),
+                (84, 104, 76),
+                (104, 104, 110),
+            ),
+            bottoms=((34, 36, 46), (62, 76, 106), (108, 102, 92), (72, 58, 48)),
+            extras=((176, 64, 56), (44, 44, 50), (216, 212, 204), (60, 104, 150), (196, 154, 76)),
+        ),
+        grounds=((122, 120, 116), (96, 96, 100), (148, 140, 128)),
+        walls=((150, 132, 116), (118, 122, 130), (170, 164, 152), (128, 100, 88)),
+        details=((62, 72, 84), (190, 196, 200), (92, 70, 58), (70, 92, 74), (150, 60, 52)),
+        light=(1.0, 1.0, 1.0),
+    ),
+    "campus": Domain(
+        Palette(
+            tops=(
+                (222, 196, 90),
+                (238, 236, 230),
+                (110, 168, 186),
+                (206, 110, 128),
+                (70, 70, 72),
+                (120, 94, 150),
+            ),
+            bottoms=((196, 184, 158), (92, 108, 140), (52, 52, 56), (130, 134, 120)),
+            extras=((240, 150, 60), (60, 130, 110), (80, 60, 100), (235, 235, 235), (150, 40, 80)),
+        ),
+        grounds=((110, 130, 84), (168, 156, 130), (136, 138, 120)),
+        walls=((96, 118, 80), (178, 150, 120), (150, 160, 164), (80, 96, 72)),
+        details=((58, 84, 50), (210, 190, 150), (120, 140, 90), (96, 76, 60), (200, 206, 210)),
+        light=(1.08, 1.0, 0.86),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera of a town."""
+
+    domain: str
+    seed: tuple[int, ...]  # of everything in its scene
+    yaw: float  # direction in which most people pass, radians
+    pitch: float  # height of the camera, see `Pose`
+    horizon: float  # fraction of the image height
+    gains: tuple[float, ...]  # of red, green, blue
+    gamma: float  # above 1 darkens the middle tones
+    haze: float  # share of grey veil, 0 … 1
+    blur: float  # of the lens, fraction of the image width
+    noise: float  # of the sensor, standard deviation in [0, 1] pixel values
+    occlusion: float  # probability that something stands in front
+
+    @classmethod
+    def sample(cls, domain: str, seed: tuple[int, ...]) -> Camera:
+        """Place a camera in a town; the same seed gives the same camera."""
+        rng = np.random.default_rng(seed)
+        return cls(
+            domain=domain,
+            seed=seed,
+            yaw=float(rng.uniform(0, 2 * pi)),
+            pitch=float(rng.uniform(0.02, 0.35)),
+            horizon=float(rng.uniform(0.3, 0.55)),
+            gains=tuple((rng.uniform(0.86, 1.14, 3) * rng.uniform(0.85, 1.15)).tolist()),
+            gamma=float(rng.uniform(0.75, 1.35)),
+            haze=float(rng.uniform(0.0, 0.3)),
+            blur=float(rng.uniform(0.005, 0.03)),
+            noise=float(rng.uniform(0.01, 0.045)),
+            occlusion=float(rng.uniform(0.05, 0.3)),
+        )
+
+    def view(self, across: float, size: tuple[int, int]) -> Image.Image:
+        """The scene at `across` (0 … 1) of its width: RGBA, `size` = (height, width)."""
+        panorama = _panorama(self, size)
+        left = int(across * (panorama.width - size[1]))
+        return panorama.crop((left, 0, left + size[1], size[0]))
+
+    def expose(
+        self, image: Image.Image, brightness: float, rng: np.random.Generator
+    ) -> Image.Image:
+        """The photograph, as RGB, that this camera takes of an ideal image."""
+        image = image.convert("RGB").filter(ImageFilter.GaussianBlur(self.blur * image.width))
+        light = (
+            np.asarray(image, np.float32) / 255 * np.array(DOMAINS[self.domain].light, np.float32)
+        )
+        light = np.clip(light * np.array(self.gains, np.float32) * brightness, 0, 1) ** self.gamma
+        light = (1 - self.haze) * light + 0.55 * self.haze
+        light = light + self.noise * rng.standard_normal(light.shape, np.float32)
+        return Image.fromarray((np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+def cast_shadow(scene: Image.Image, pose: Pose) -> None:
+    """Darken the ground below a person, in place."""
+    shade = Image.new("L", scene.size)
+    x, y, half = pose.x * scene.width, pose.ground * scene.height, 0.28 * scene.width * pose.zoom
+    ImageDraw.Draw(shade).ellipse((x - half, y - 0.2 * half, x + half, y + 0.25 * half), fill=110)
+    scene.paste((20, 20, 24), (0, 0), shade.filter(ImageFilter.GaussianBlur(0.03 * scene.width)))
+
+
+def occlude(scene: Image.Image, stranger: Person, rng: np.random.Generator) -> None:
+    """Put a post, a low obstacle or a passer-by in front of the person, in place."""
+    (width, height), color = scene.size, tuple(rng.integers(30, 190, 3).tolist())
+    kind, x = rng.integers(3), rng.uniform(0.1, 0.9)
+    if kind == 0:
+        post = (x * width, 0, (x + rng.uniform(0.06, 0.16)) * width, height)
+        ImageDraw.Draw(scene).rectangle(post, fill=color)
+    elif kind == 1:
+        top = height * rng.uniform(0.68, 0.82)
+        box = (width * (x - 0.6), top, width * (x + 0.3), 1.2 * height)
+        ImageDraw.Draw(scene).rounded_rectangle(box, radius=0.15 * width, fill=color)
+    else:
+        pose = Pose(
+            rng.uniform(0, 2 * pi),
+            rng.uniform(0, 2 * pi),
+            x=round(x) + 0.1 * rng.normal(),
+            ground=1.0,
+        )
+        scene.alpha_composite(draw_person(stranger, pose, (height, width)))
+
+
+@lru_cache(maxsize=64)
+def _panorama(camera: Camera, size: tuple[int, int]) -> Image.Image:
+    """The whole scene of a camera: a row of walls with details above a ground with marks."""
+    domain, rng = DOMAINS[camera.domain], np.random.default_rng((*camera.seed, 1))
+    height, width = size[0], size[1] * PANORAMA
+    canvas = Image.new("RGBA", (width, height), _pick(rng, domain.grounds))
+    pen, horizon = ImageDraw.Draw(canvas), camera.horizon * height
+    left = 0.0
+    while left < width:
+        right = left + rng.uniform(0.5, 2.0) * size[1]
+        pen.rectangle((left, 0, right, horizon), fill=_pick(rng, domain.walls))
+        for x in np.arange(left, right, rng.uniform(0.25, 0.6) * size[1]):
+            top, drop = rng.uniform(0, 0.5) * horizon, rng.uniform(0.2, 0.5) * height
+            box = (x, top, x + rng.uniform(0.1, 0.3) * size[1], min(top + drop, horizon * 1.08))
+            shape = pen.ellipse if rng.random() < 0.3 else pen.rectangle
+            shape(box, fill=_pick(rng, domain.details))
+        left = right
+    mark = _pick(rng, domain.grounds)
+    for y in np.geomspace(horizon + 0.05 * height, height, 4):
+        pen.line((0, y, width, y), fill=mark, width=max(1, round(0.02 * height)))
+    for x in np.arange(0, width, rng.uniform(0.5, 1.2) * size[1]):
+        pen.line(
+            (x, horizon, x + rng.uniform(-1, 1) * size[1], height),
+            fill=mark,
+            width=max(1, round(0.012 * height)),
+        )
+    return canvas.filter(ImageFilter.GaussianBlur(0.012 * height))
+
+
+def _pick(rng: np.random.Generator, colors: tuple[Color, ...]) -> Color:
+    shade = np.add(colors[rng.integers(len(colors))], rng.normal(0, 12, 3))
+    return tuple(np.clip(shade, 0, 255).astype(int).tolist())

@@ -1,0 +1,217 @@
+"""The street: a procedural re-identification data set with known bias, in the Market-1501 layout.
+
+Every image has its own random generator, seeded by what it shows, so the same configuration gives
+the same bytes in whatever order or number of sittings the images are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from math import pi
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ddid.data.camera import DOMAINS, Camera, cast_shadow, occlude
+from ddid.data.pedestrian import Person, Pose, draw_person, sample_person
+from ddid.errors import require
+from ddid.run import Progress, atomic_write, read_json, write_json
+
+FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+DOMINANT_SHARE = 0.8  # of a dominated identity's images, expected from its dominant camera
+STRANGER = 10_000  # first appearance that belongs to no identity: distractors, junk, passers-by
+_PLAN, _PERSON, _CAMERA, _TRACKLET, _FRAME = range(5)  # what a random generator is for
+
+
+@dataclass(frozen=True)
+class StreetConfig:
+    """A street. The defaults are our choice: as hard as real data for a small undefended model."""
+
+    train_identities: int = 64
+    test_identities: int = 48
+    cameras: int = 6
+    images: int = 12  # of a train identity, on average
+    tail: float = 0.6  # images of the r-th identity ~ r ** -tail; 0 = all alike
+    dominance: float = 0.5  # share of train identities with one dominant camera
+    duplicates: float = 0.5  # probability that an image is the next frame of a tracklet
+    gallery_images: int = 2  # of a test identity, in each camera that sees it
+    distractors: int = 60  # gallery images of strangers, pid 0
+    junk: int = 12  # badly framed gallery images, pid -1
+    height: int = 64
+    width: int = 32
+    domain: str = "downtown"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.domain in DOMAINS,
+            f"street: domain is one of {', '.join(DOMAINS)}, not {self.domain!r}.",
+        )
+        for name in ("train_identities", "test_identities", "cameras", "images", "gallery_images"):
+            require(
+                getattr(self, name) >= 1,
+                f"street: {name} must be at least 1, not {getattr(self, name)}.",
+            )
+        for name in ("dominance", "duplicates"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"street: {name} must lie between 0 and 1, not {value}.")
+        require(self.tail >= 0, f"street: tail must not be negative, it is {self.tail}.")
+        require(
+            min(self.height, self.width) >= 16,
+            "street: height and width must be at least 16 pixels.",
+        )
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image to be taken."""
+
+    folder: str
+    pid: int
+    camid: int  # from 1, as in the file names
+    person: int  # whose appearance; the pid, or a stranger
+    tracklet: int  # a walk past the camera
+    step: int = 0  # frame within the tracklet
+
+    @property
+    def name(self) -> str:
+        """File name in the Market-1501 scheme."""
+        label = "-1" if self.pid < 0 else f"{self.pid:04d}"
+        frame = 1000 * self.tracklet + 25 * self.step + 1
+        return f"{label}_c{self.camid}s1_{frame:06d}_00.jpg"
+
+
+def write_street(root: str | Path, config: StreetConfig, progress: Progress | None = None) -> Path:
+    """Write the street's images below `root` and return it.
+
+    Images already there are kept, so an interrupted call goes on where it stopped; `street.json`
+    with the configuration marks the finished street.
+
+    Raises:
+        InputError: `root` holds a street of another configuration, or other files.
+    """
+    root = Path(root)
+    begun, done = root / "street.part.json", root / "street.json"
+    for note in (done, begun):
+        known = not note.is_file() or read_json(note) == asdict(config)
+        require(
+            known,
+            f"{root} holds a street of another configuration: choose another folder or delete it.",
+        )
+    if done.is_file():
+        return root
+    require(
+        begun.is_file() or not root.exists() or not any(root.iterdir()),
+        f"{root} is not empty and holds no street: choose another folder for the images.",
+    )
+    write_json(begun, asdict(config))
+    shots = list(plan_shots(config))
+    for count, shot in enumerate(shots, start=1):
+        path = root / shot.folder / shot.name
+        if not path.exists():
+            with atomic_write(path) as file:
+                take(shot, config).save(file, "JPEG", quality=92, subsampling=0)
+        if progress and (count % 50 == 0 or count == len(shots)):
+            progress("street", count, len(shots))
+    begun.replace(done)
+    return root
+
+
+def plan_shots(config: StreetConfig) -> Iterator[Shot]:
+    """Which image shows whom, where and when: the bias of the data set, before a pixel is drawn."""
+    rng = _generator(config, _PLAN)
+    pids = 1 + rng.permutation(config.train_identities + config.test_identities)
+    train, test = pids[: config.train_identities].tolist(), pids[config.train_identities :].tolist()
+    for pid, count in zip(train, _long_tail(config), strict=True):
+        cameras = _attention(config, rng)
+        for camid, tracklet, step in _walks(
+            rng.choice(config.cameras, count, p=cameras) + 1, config, rng
+        ):
+            yield Shot(FOLDERS[0], pid, camid, pid, tracklet, step)
+    for pid in test:
+        seen = 1 + rng.choice(config.cameras, min(config.cameras, 4), replace=False)
+        yield from (Shot(FOLDERS[1], pid, int(camid), pid, 0) for camid in seen)
+        for camid, tracklet, step in _walks(np.repeat(seen, config.gallery_images), config, rng):
+            yield Shot(FOLDERS[2], pid, camid, pid, tracklet, step)
+    for stranger in range(config.distractors + config.junk):
+        camid, pid = (
+            int(rng.integers(config.cameras)) + 1,
+            0 if stranger < config.distractors else -1,
+        )
+        yield Shot(FOLDERS[2], pid, camid, STRANGER + stranger, stranger)
+
+
+def _long_tail(config: StreetConfig) -> list[int]:
+    """Images of each train identity: about rank ** -tail, at least 2, `images` on average."""
+    shares = np.arange(1, config.train_identities + 1) ** -config.tail
+    counts = np.round(shares / shares.sum() * config.images * config.train_identities)
+    return np.maximum(counts, 2).astype(int).tolist()
+
+
+def _attention(config: StreetConfig, rng: np.random.Generator) -> np.ndarray:
+    """Probability, (cameras,), that an image of one train identity comes from each camera."""
+    shares = rng.dirichlet(np.full(config.cameras, 3.0))
+    if rng.random() < config.dominance:
+        shares *= 1 - DOMINANT_SHARE
+        shares[rng.integers(config.cameras)] += DOMINANT_SHARE
+    return shares
+
+
+def _walks(
+    camids: np.ndarray, config: StreetConfig, rng: np.random.Generator
+) -> Iterator[tuple[int, int, int]]:
+    """(camid, tracklet, step) of each image: a new walk, or the next frame of the last one."""
+    last: dict[int, tuple[int, int]] = {}
+    for camid in sorted(camids.tolist()):
+        tracklet, step = last.get(camid, (0, 0))
+        again = camid in last and rng.random() < config.duplicates
+        last[camid] = (tracklet, step + 1) if again else (tracklet + 1, 0)
+        yield camid, *last[camid]
+
+
+def take(shot: Shot, config: StreetConfig) -> Image.Image:
+    """Take one image: RGB, (height, width) of the configuration."""
+    size = (config.height, config.width)
+    camera = camera_of(config, shot.camid)
+    walk = _generator(config, _TRACKLET, shot.person, shot.camid, shot.tracklet)
+    frame = _generator(config, _FRAME, shot.person, shot.camid, shot.tracklet, shot.step)
+    back = pi * walk.integers(2)
+    pose = Pose(
+        yaw=camera.yaw + back + walk.normal(0, 0.35),
+        phase=walk.uniform(0, 2 * pi) + 0.5 * shot.step,
+        pitch=camera.pitch,
+        x=0.5 + walk.normal(0, 0.05) + frame.normal(0, 0.015),
+        ground=0.95 + walk.normal(0, 0.015),
+        zoom=float(np.clip(walk.normal(1, 0.06), 0.85, 1.15)),
+    )
+    if shot.pid < 0:
+        pose = Pose(pose.yaw, pose.phase, pose.pitch, x=walk.choice((0.0, 1.0)), zoom=1.5)
+    scene = camera.view(min(1.0, walk.random() + 0.004 * shot.step), size)
+    cast_shadow(scene, pose)
+    scene.alpha_composite(draw_person(person_of(config, shot.person), pose, size))
+    if walk.random() < camera.occlusion:
+        occlude(scene, person_of(config, 2 * STRANGER + shot.tracklet), walk)
+    return camera.expose(scene, float(walk.uniform(0.75, 1.2)), frame)
+
+
+@lru_cache(maxsize=1024)
+def person_of(config: StreetConfig, person: int) -> Person:
+    """The appearance of an identity, or of a stranger (`STRANGER` and above)."""
+    return sample_person(_generator(config, _PERSON, person), DOMAINS[config.domain].palette)
+
+
+@lru_cache(maxsize=64)
+def camera_of(config: StreetConfig, camid: int) -> Camera:
+    """A camera of the street; `camid` counts from 1."""
+    return Camera.sample(config.domain, _seed(config, _CAMERA, camid))
+
+
+def _seed(config: StreetConfig, *what: int) -> tuple[int, ...]:
+    return config.seed, sorted(DOMAINS).index(config.domain), *what
+
+
+def _generator(config: StreetConfig, *what: int) -> np.random.Generator:
+    return np.random.default_rng(_seed(config, *what))
