@@ -88,6 +88,9 @@ class ReIDNet(nn.Module):
         InputError: unknown backbone, images its patches do not divide, weights that do not fit.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: ModelConfig, weights: str = "") -> None:
         super().__init__()
         require(
@@ -246,7 +249,7 @@ def _pretrained(kind: Any, settings: Any, weights: str) -> Any:
     return backbone
 
 
-def _keep_last_stride_1(backbone: nn.Module) -> None:
-    for module in backbone.encoder.stages[-1].modules():  # type: ignore[union-attr]
+def _keep_last_stride_1(backbone: Any) -> None:
+    for module in backbone.encoder.stages[-1].modules():
         if isinstance(module, nn.Conv2d):
             module.stride = (1, 1)

@@ -1,4 +1,4 @@
-"""Strict notebook parameters: papermill only warns of an unknown name and lets `1e-3` pass as text."""
+"""Strict notebook parameters: papermill only warns of unknown names and reads `1e-3` as text."""
 
 import ast
 import difflib

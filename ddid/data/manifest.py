@@ -70,14 +70,13 @@ def check_manifest(frame: pd.DataFrame, where: str = "manifest") -> pd.DataFrame
         )
         frame = frame.assign(**{name: numbers.astype("int64")})
     for name, allowed in (("split", SPLITS), ("origin", ORIGINS)):
-        wrong = sorted({str(value) for value in frame[name]} - allowed)
+        strange = sorted({str(value) for value in frame[name]} - allowed)
         require(
-            not wrong, f"{where}: {name} {wrong[:1]} is not one of {', '.join(sorted(allowed))}"
+            not strange,
+            f"{where}: {name} {strange[:1]} is not one of {', '.join(sorted(allowed))}",
         )
     twice = frame[frame.duplicated(["path", "split"])]
-    require(
-        twice.empty, f"{where}: {twice['path'].iloc[0] if len(twice) else ''} is listed twice"
-    )
+    require(twice.empty, f"{where}: {twice['path'].iloc[0] if len(twice) else ''} is listed twice")
     return frame.reset_index(drop=True)
 
 

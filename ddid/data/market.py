@@ -106,8 +106,12 @@ def _messages(manifest: pd.DataFrame, stray: list[str], known: str | None) -> li
     train_pids = set(manifest.loc[manifest["split"] == "train", "pid"])
     query_pids = set(manifest.loc[manifest["split"] == "query", "pid"])
     if shared := sorted(train_pids & query_pids):
-        messages.append(f"{len(shared)} identities are in train and query, the first is {shared[0]}.")
-    cameras = manifest[manifest["split"] == "train"].groupby("pid")["camid"].agg(["size", "nunique"])
+        messages.append(
+            f"{len(shared)} identities are in train and query, the first is {shared[0]}."
+        )
+    cameras = (
+        manifest[manifest["split"] == "train"].groupby("pid")["camid"].agg(["size", "nunique"])
+    )
     if single := int((cameras["size"] == 1).sum()):
         messages.append(f"{single} train identities have one image only.")
     if lonely := int((cameras["nunique"] == 1).sum()):

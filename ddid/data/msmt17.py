@@ -30,7 +30,7 @@ def read_msmt17(root: str | Path) -> pd.DataFrame:
     folders = next((f for f in VERSIONS.values() if all((root / n).is_dir() for n in f)), None)
     require(
         folders is not None,
-        f"{root} is not MSMT17: it needs mask_train_v2 and mask_test_v2 (V2) or train and test (V1)",
+        f"{root} is not MSMT17: it needs mask_train_v2 and mask_test_v2 (V2) or train, test (V1)",
     )
     train_folder, test_folder = folders  # type: ignore[misc]
     rows: list[tuple] = []

@@ -1,0 +1,111 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from ddid.data.loading import Augment, ImageSet, load_images, pk_batches, to_uint8, to_unit
+from ddid.errors import InputError
+
+LABELS = torch.tensor([0] * 9 + [1] * 4 + [2] + [3] * 6)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 4, 3), dtype=np.uint8)
+    paths = [str(tmp_path / f"{i}.png") for i in range(3)]
+    for path, array in zip(paths, pixels, strict=True):
+        Image.fromarray(array).save(path)
+    return paths, torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def test_pixels_arrive_unchanged_at_their_own_size(pictures):
+    paths, pixels = pictures
+    assert torch.equal(load_images(paths, (8, 4)), pixels)
+
+
+def test_other_sizes_are_resized_and_grey_becomes_rgb(pictures, tmp_path):
+    Image.new("L", (10, 20), 128).save(tmp_path / "grey.png")
+    images = load_images([pictures[0][0], str(tmp_path / "grey.png")], (6, 5))
+    assert images.shape == (2, 3, 6, 5)
+    assert (images[1] == 128).all()
+
+
+def test_progress_is_told(pictures):
+    seen = []
+    load_images(pictures[0], (8, 4), lambda *args: seen.append(args))
+    assert seen[-1] == ("images read", 3, 3)
+
+
+def test_bad_images_are_named(pictures, tmp_path):
+    with pytest.raises(InputError, match=r"no image .*gone"):
+        load_images([str(tmp_path / "gone.png")], (8, 4))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = tmp_path / "whole.jpg"
+    Image.fromarray(noise).save(whole)
+    (tmp_path / "cut.jpg").write_bytes(whole.read_bytes()[:900])
+    (tmp_path / "text.jpg").write_text("not a picture")
+    for name in ("cut.jpg", "text.jpg"):
+        with pytest.raises(InputError, match=f"{name} is truncated or no image"):
+            load_images([str(tmp_path / name)], (8, 4))
+    with pytest.raises(InputError, match="image size"):
+        load_images(pictures[0], (0, 4))
+
+
+def test_rounding_to_8_bits_is_its_own_inverse():
+    pixels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_unit(pixels)), pixels)
+    assert to_uint8(torch.tensor([-0.1, 1.2])).tolist() == [0, 255]
+
+
+def test_an_image_set_labels_identities_in_ascending_order(pictures):
+    rows = {"path": pictures[0], "pid": [7, 3, 7], "camid": [1, 2, 3]}
+    images = ImageSet.read(pd.DataFrame(rows), (8, 4))
+    assert images.labels.tolist() == [1, 0, 1]
+    assert images.classes == [3, 7]
+    part = images.take(images.pids == 7)
+    assert part.camids.tolist() == [1, 3]
+    assert part.paths == (pictures[0][0], pictures[0][2])
+
+
+def test_an_empty_image_set_is_one_sentence():
+    with pytest.raises(InputError, match="no images to read"):
+        ImageSet.read(pd.DataFrame({"path": [], "pid": [], "camid": []}), (8, 4))
+
+
+def test_batches_hold_p_identities_with_k_images():
+    for batch in pk_batches(LABELS, 3, 4, steps=9, seed=0):
+        counts = torch.bincount(LABELS[batch])
+        assert sorted(counts[counts > 0].tolist()) == [4, 4, 4]
+
+
+def test_batches_do_not_depend_on_how_many_are_asked_for():
+    long = pk_batches(LABELS, 2, 4, steps=11, seed=5)
+    assert torch.equal(pk_batches(LABELS, 2, 4, steps=4, seed=5), long[:4])
+    assert not torch.equal(pk_batches(LABELS, 2, 4, steps=11, seed=6), long)
+
+
+@pytest.mark.parametrize("identities", [1, 5])
+def test_impossible_batches_are_one_sentence(identities):
+    with pytest.raises(InputError, match="ask for 2 to 4"):
+        pk_batches(LABELS, identities, 4, steps=1, seed=0)
+
+
+def test_augmentation_keeps_shape_and_range_and_follows_the_seed():
+    images = torch.rand(8, 3, 64, 32)
+    augment = Augment((64, 32))
+    torch.manual_seed(0)
+    first = augment(images)
+    torch.manual_seed(0)
+    assert torch.equal(augment(images), first)
+    assert first.shape == images.shape
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert not torch.equal(first, images)
+
+
+def test_augmentation_at_zero_probability_only_crops():
+    images = torch.full((4, 3, 64, 32), 0.7)
+    out = Augment((64, 32), flip=0.0, erase=0.0)(images)
+    values = {round(value, 4) for value in out.unique().tolist()}
+    assert values <= {0.0, 0.7}

@@ -1,0 +1,109 @@
+import json
+
+import pytest
+import torch
+
+from ddid.errors import InputError
+from ddid.model import BACKBONES, ModelConfig, ReIDNet, embed, load_model, save_model
+
+IMAGES = torch.rand(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+
+
+def tiny(seed=0, **changes):
+    torch.manual_seed(seed)
+    return ReIDNet(ModelConfig(classes=5, **changes)).eval()
+
+
+@pytest.mark.parametrize("backbone", ["resnet-tiny", "dinov2-tiny"])
+def test_heads_have_one_row_an_image_and_forward_is_the_embedding(backbone):
+    net = tiny(backbone=backbone)
+    heads = net(IMAGES, heads=True)
+    assert heads.feature.shape == heads.embedding.shape == (4, net.width)
+    assert heads.logits.shape == (4, 5)
+    assert torch.equal(net(IMAGES), heads.embedding)
+
+
+def test_known_backbones_are_the_documented_ones():
+    assert {"resnet-tiny", "resnet18", "resnet50", "dinov2-small"} <= set(BACKBONES)
+
+
+def test_last_stage_keeps_stride_1():
+    net = tiny()
+    maps = []
+    net.last_maps.register_forward_hook(lambda *args: maps.append(args[2]))
+    net(IMAGES)
+    assert maps[0].shape[2:] == (4, 2)  # 64×32: stem and pooling 1/4, two stages 1/4
+
+
+def test_normalisation_is_inside():
+    net = tiny()
+    with torch.no_grad():
+        raw = net.backbone((IMAGES - net.mean) / net.std).pooler_output.flatten(1)
+        assert torch.equal(net(IMAGES, heads=True).feature, raw)
+
+
+def test_embed_reads_8_bit_pixels_in_chunks_and_puts_the_mode_back():
+    net = tiny().train()
+    pixels = (IMAGES * 255).round().to(torch.uint8)
+    parts = embed(net, pixels, batch_size=3)
+    assert net.training
+    assert torch.allclose(parts, embed(net, pixels.float() / 255), atol=1e-5)
+    assert not parts.requires_grad
+
+
+def test_embed_takes_any_callable():
+    assert torch.equal(embed(lambda x: x.flatten(1), IMAGES), IMAGES.flatten(1))
+
+
+def test_a_saved_model_comes_back_the_same(tmp_path):
+    net = tiny()
+    save_model(net, tmp_path, recipe="none")
+    again = load_model(tmp_path)
+    assert not again.training
+    assert torch.equal(again(IMAGES), net(IMAGES))
+    assert json.loads((tmp_path / "model.json").read_text())["notes"] == {"recipe": "none"}
+
+
+def test_pretrained_weights_are_really_loaded(tmp_path):
+    first = tiny(seed=0)
+    first.backbone.save_pretrained(tmp_path)
+    torch.manual_seed(1)
+    second = ReIDNet(ModelConfig(classes=9), weights=str(tmp_path)).eval()
+    feature = second(IMAGES, heads=True).feature
+    assert torch.equal(feature, first(IMAGES, heads=True).feature)
+    assert not torch.equal(feature, tiny(seed=1)(IMAGES, heads=True).feature)
+
+
+def test_pretrained_weights_that_do_not_fit_are_one_sentence(tmp_path):
+    tiny().backbone.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="another architecture"):
+        ReIDNet(ModelConfig(5, "resnet18"), weights=str(tmp_path))
+    with pytest.raises(InputError, match="cannot be read"):
+        ReIDNet(ModelConfig(5), weights=str(tmp_path / "nowhere"))
+
+
+def test_impossible_architectures_are_one_sentence():
+    with pytest.raises(InputError, match="unknown backbone 'resnet19'"):
+        ReIDNet(ModelConfig(5, "resnet19"))
+    with pytest.raises(InputError, match="patches of 8 pixels"):
+        ReIDNet(ModelConfig(5, "dinov2-tiny", height=60))
+    with pytest.raises(InputError, match="Grad-CAM"):
+        _ = tiny(backbone="dinov2-tiny").last_maps
+
+
+def test_damaged_checkpoints_are_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"model\.json"):
+        load_model(tmp_path)
+    save_model(tiny(), tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    other = description | {"config": description["config"] | {"classes": 6}}
+    (tmp_path / "model.json").write_text(json.dumps(other))
+    with pytest.raises(InputError, match="does not fit resnet-tiny with 6 classes"):
+        load_model(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps(description | {"format": 0}))
+    with pytest.raises(InputError, match="format 0"):
+        load_model(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    (tmp_path / "weights.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match="does not fit"):
+        load_model(tmp_path)

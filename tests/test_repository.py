@@ -1,0 +1,158 @@
+"""The repository guards itself: layers, sizes, notebooks, README, environment."""
+
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = sorted((ROOT / "ddid").rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+FOUNDATION = {"errors", "parameters", "run"}
+TENSORS = {"data", "metric", "model"}
+ALLOWED = {
+    "errors": set(),
+    "parameters": {"errors"},
+    "run": {"errors", "parameters"},
+    "data": FOUNDATION,
+    "metric": FOUNDATION,
+    "model": FOUNDATION,
+    "balance": FOUNDATION | TENSORS,
+    "attack": FOUNDATION | TENSORS,
+    "defense": FOUNDATION | TENSORS | {"attack"},
+    "report": FOUNDATION | TENSORS | {"attack"},
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "ddid").parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+            if node.module == "ddid":
+                names = [f"ddid.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {n.split(".")[1] for n in names if n.startswith("ddid.")}
+    return rooms - {"__version__"}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down_only(path):
+    if room(path) in ALLOWED:
+        assert imported_rooms(path) <= ALLOWED[room(path)] | {room(path)}
+
+
+def test_every_room_of_the_library_has_its_rule():
+    top = {"__init__", "__main__", "pipeline", "summary", "doctor", "sweep"}
+    assert {room(path) for path in LIBRARY} <= ALLOWED.keys() | top
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_and_functions_stay_small(path):
+    text = path.read_text()
+    assert text.count("\n") <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < 50, f"{node.name} is too long"
+
+
+def test_the_package_imports_nothing_heavy():
+    import subprocess
+    import sys
+
+    code = "import ddid, sys; print(sorted({'torch','diffusers','matplotlib'} & set(sys.modules)))"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "[]"
+
+
+def code_cells(path: Path) -> list[dict]:
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_clean(path):
+    notebook = json.loads(path.read_text())
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+    for cell in code_cells(path):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        assert set(cell["metadata"]) <= {"tags"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_cells_only_tell_the_story(path):
+    for cell in code_cells(path):
+        source = "".join(cell["source"])
+        assert len(source.splitlines()) <= 25
+        assert not re.search(r"^\s*[%!]", source, re.MULTILINE)
+        banned = ast.FunctionDef | ast.ClassDef | ast.Try | ast.AsyncFunctionDef
+        assert not [n for n in ast.walk(ast.parse(source)) if isinstance(n, banned)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_in_the_house_order(path):
+    cells = json.loads(path.read_text())["cells"]
+    title = "".join(cells[0]["source"])
+    assert cells[0]["cell_type"] == "markdown"
+    assert all(word in title.lower() for word in ("reads", "writes", "takes"))
+    tagged = [i for i, c in enumerate(cells) if "parameters" in c["metadata"].get("tags", [])]
+    first_code = next(i for i, c in enumerate(cells) if c["cell_type"] == "code")
+    assert tagged == [first_code]
+    assert "open_run(" in "".join("".join(c["source"]) for c in cells)
+    last = [c for c in cells if c["cell_type"] == "code"][-1]
+    assert "run.record(" in "".join(last["source"])
+
+
+def test_a_parameter_has_one_default_type_in_all_notebooks():
+    from ddid.parameters import declared_parameters, notebook_names
+
+    kinds: dict[str, set[str]] = {}
+    for notebook in notebook_names():
+        for name, value in declared_parameters(notebook).items():
+            kinds.setdefault(name, set()).add(type(value).__name__)
+    assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks/profiles").glob("*.yaml")))
+def test_profiles_name_real_parameters_of_the_right_type(path):
+    from ddid.parameters import check_parameters, notebook_names
+
+    profile = yaml.safe_load(path.read_text())
+    for notebook in notebook_names():
+        assert check_parameters(notebook, profile)["out"] == profile["out"]
+
+
+def test_conda_environment_keeps_in_step_with_pyproject():
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    wanted = {re.sub(r"^torch\b(?=[>=])", "pytorch", line) for line in wanted}
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    listed = {line for line in conda if isinstance(line, str)} - {"pip", "make", "git"}
+    assert listed - {"python>=3.11"} == wanted
+
+
+def test_every_dependency_is_pinned_for_make():
+    names = r"^([A-Za-z0-9_.-]+)"
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {re.match(names, x)[1].lower().replace("_", "-") for x in lines if x[0] != "#"}
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {re.match(names, x)[1].lower() for x in wanted} <= pinned
+
+
+def test_nothing_on_disk_is_executable_by_a_loader():
+    calls = re.compile(r"\b(pickle\.|torch\.load\(|torch\.save\(|joblib\.|allow_pickle=True)")
+    guilty = [str(path) for path in LIBRARY if calls.search(path.read_text())]
+    assert guilty == []
