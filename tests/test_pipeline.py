@@ -1,0 +1,166 @@
+"""The pipeline on two toy notebooks: order, overrides, resume, failures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from ddid import parameters, pipeline
+from ddid.__main__ import main
+from ddid.errors import InputError
+from ddid.pipeline import parse_overrides, plan_run, read_profile, run_profile
+from ddid.run import read_json, write_json
+
+FIRST = """
+from pathlib import Path
+from ddid.run import write_json
+print("step one")
+write_json(Path(out) / "01_one" / "metrics.json", {"seed": seed})
+with (Path(out) / "calls.txt").open("a") as calls: calls.write("one ")
+"""
+SECOND = """
+import time
+from pathlib import Path
+from ddid.errors import InputError
+from ddid.run import read_json, write_json
+with (Path(out) / "calls.txt").open("a") as calls: calls.write("two ")
+time.sleep(wait)
+if not ok: raise InputError("the gallery is empty: add images")
+before = read_json(Path(out) / "01_one" / "metrics.json")
+write_json(Path(out) / "02_two" / "metrics.json", {"seed": before["seed"] * 2})
+"""
+DRIVER = """
+import sys
+from pathlib import Path
+from ddid import parameters, pipeline
+parameters.NOTEBOOKS = pipeline.NOTEBOOKS = Path(sys.argv[1])
+pipeline.PROFILES = pipeline.NOTEBOOKS / "profiles"
+pipeline.run_profile("toy", sys.argv[2], ["wait=60.0"], resume=True)
+"""
+
+
+def write_notebook(folder, name, values, code):
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    cell = nbformat.v4.new_code_cell(values, metadata={"tags": ["parameters"]})
+    notebook.cells = [cell, nbformat.v4.new_code_cell(code)]
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    folder = tmp_path / "notebooks"
+    (folder / "profiles").mkdir(parents=True)
+    write_notebook(folder, "01_one", 'out = ""\nseed = 0', FIRST)
+    write_notebook(folder, "02_two", 'out = ""\nok = True\nwait = 0.0', SECOND)
+    (folder / "profiles/toy.yaml").write_text("out: runs/toy\nseed: 4\n")
+    monkeypatch.setattr(parameters, "NOTEBOOKS", folder)
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", folder)
+    monkeypatch.setattr(pipeline, "PROFILES", folder / "profiles")
+    return folder
+
+
+def calls(root):
+    return (root / "calls.txt").read_text().split()
+
+
+@pytest.mark.usefixtures("notebooks")
+def test_overrides_name_one_notebook_by_number_or_name_or_all():
+    assert parse_overrides(["01.seed=3"])["01_one"] == {"seed": 3}
+    assert parse_overrides(["one.seed=3", "02_two.ok=false"])["02_two"] == {"ok": False}
+    assert parse_overrides(["out=x"]) == {"01_one": {"out": "x"}, "02_two": {"out": "x"}}
+    for wrong in ("seed", "07.seed=1"):
+        with pytest.raises(InputError, match="--set"):
+            parse_overrides([wrong])
+
+
+def test_everything_is_checked_before_anything_runs(notebooks, tmp_path):
+    assert plan_run("toy", tmp_path, ["seed=5"])["01_one"]["seed"] == 5
+    for settings, sentence in [
+        (["01.sede=5"], "unknown parameter `sede`"),
+        (["02.seed=5"], "takes no seed"),
+        (["01.seed=1e-3"], "a whole number"),
+    ]:
+        with pytest.raises(InputError, match=sentence):
+            plan_run("toy", tmp_path, settings)
+    (notebooks / "profiles/bad.yaml").write_text("- 1\n")
+    with pytest.raises(InputError, match="parameter: value"):
+        read_profile("bad")
+    with pytest.raises(InputError, match="choose one of bad, toy"):
+        read_profile("nowhere")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("notebooks")
+def test_notebooks_run_in_order_and_metrics_are_collected(tmp_path, capsys):
+    root = run_profile("toy", tmp_path / "run")
+    assert calls(root) == ["one", "two"]
+    assert read_json(root / "metrics.json") == {"01_one": {"seed": 4}, "02_two": {"seed": 8}}
+    assert (root / "02_two/02_two.ipynb").is_file()
+    assert "step one" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("notebooks")
+def test_resume_repeats_only_what_changed(tmp_path):
+    root = run_profile("toy", tmp_path / "run")
+    run_profile("toy", root, resume=True)
+    assert calls(root) == ["one", "two"]
+    run_profile("toy", root, ["02.wait=0.1"], resume=True)
+    assert calls(root) == ["one", "two", "two"]
+    run_profile("toy", root, ["01.seed=5"], resume=True)
+    assert calls(root) == ["one", "two", "two", "one", "two"]
+    assert read_json(root / "metrics.json")["02_two"] == {"seed": 10}
+
+
+@pytest.mark.usefixtures("notebooks")
+def test_an_earlier_run_is_never_overwritten_unasked(tmp_path):
+    write_json(tmp_path / "run/01_one/metrics.json", {})
+    with pytest.raises(InputError, match="--resume"):
+        run_profile("toy", tmp_path / "run")
+    write_json(tmp_path / "other/precious.json", {})
+    with pytest.raises(InputError, match="holds no run of ddid"):
+        run_profile("toy", tmp_path / "other", overwrite=True)
+    assert (tmp_path / "other/precious.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("notebooks")
+def test_bad_input_inside_a_notebook_is_one_sentence_and_status_2(tmp_path, capsys):
+    root = tmp_path / "run"
+    assert main(["run", "toy", "--out", str(root), "--set", "02.ok=false"]) == 2
+    message = capsys.readouterr().err
+    assert "02_two stopped: the gallery is empty: add images" in message
+    assert "Traceback" not in message
+    assert (root / "01_one/metrics.json").is_file()
+    assert main(["run", "toy", "--out", str(root), "--resume"]) == 0
+    assert calls(root) == ["one", "two", "two"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(notebooks, tmp_path):
+    root = tmp_path / "run"
+    command = [sys.executable, "-c", DRIVER, str(notebooks), str(root)]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (root / "calls.txt").exists() or calls(root) != ["one", "two"]:
+        assert time.monotonic() < deadline, "the second notebook never began"
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    run_profile("toy", root, resume=True)
+    assert calls(root) == ["one", "two", "two"]
+    assert json.loads((root / "metrics.json").read_text())["02_two"] == {"seed": 8}
+
+
+def test_unknown_commands_and_profiles_end_with_status_2(capsys):
+    assert main(["run", "nowhere"]) == 2
+    assert "no profile 'nowhere'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["dance"])
+    assert stop.value.code == 2
