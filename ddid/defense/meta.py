@@ -7,7 +7,7 @@ must also help on what it has not seen [summary].
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from ddid.errors import require
 
-Forward = Callable[..., object]
+Forward = Callable[..., Any]
 """The network as a function of images, with some parameters θ inside."""
 
 
@@ -36,36 +36,38 @@ class Meta:
         require(self.rate >= 0, f"the inner rate of self-meta learning is {self.rate}: give ≥ 0")
 
 
-def split_batch(
+def meta_test_mask(
     labels: Tensor, camids: Tensor, split: str, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Row indices of the meta-train and the meta-test half.
+) -> Tensor:
+    """(B,) booleans: the rows of the meta-test half.
 
-    Whole groups go to either side: identities, cameras, or single images (`random`). The groups
-    come in random order and the meta-train side takes them until it holds half of the images.
+    Whole groups go to either side: identities, cameras, or single images (`random`). They come
+    in random order, and the meta-train side takes them until it holds half of the images.
 
     Args:
         labels: (B,) class labels.
         camids: (B,) cameras.
         split: identity, camera or random.
-        generator: order of the groups; on the labels' device.
+        generator: order of the groups, drawn where the generator lives.
 
     Raises:
         InputError: the batch holds a single group, so there is nothing to split.
     """
-    groups = {"identity": labels, "camera": camids, "random": torch.arange(len(labels))}[split]
-    _, group, sizes = groups.to(labels.device).unique(return_inverse=True, return_counts=True)
+    images = torch.arange(len(labels), device=labels.device)
+    groups = {"identity": labels, "camera": camids, "random": images}[split]
+    _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
     require(
         len(sizes) >= 2,
         f"a batch with one {split} cannot be split by {split} for self-meta learning: "
-        f"sample batches of more, or split by another key",
+        "put more into a batch, or split by another key",
     )
-    order = torch.randperm(len(sizes), generator=generator, device=labels.device)
+    order = torch.randperm(len(sizes), generator=generator, device=generator.device)
+    order = order.to(labels.device)
     before = sizes[order].cumsum(0) - sizes[order]
-    chosen = torch.zeros_like(sizes, dtype=torch.bool)
-    chosen[order] = before < (len(labels) // 2)
-    chosen[order[-1]] = False
-    return chosen[group].nonzero().squeeze(1), (~chosen[group]).nonzero().squeeze(1)
+    in_test = torch.empty_like(sizes, dtype=torch.bool)
+    in_test[order] = before >= len(labels) // 2
+    in_test[order[-1]] = True
+    return in_test[group]
 
 
 def meta_backward(
@@ -73,7 +75,6 @@ def meta_backward(
     meta_train: Callable[[Forward], Tensor],
     meta_test: Callable[[Forward], Tensor],
     meta: Meta,
-    backward: Callable[[Tensor], None] = Tensor.backward,
 ) -> tuple[Tensor, Tensor]:
     """Add the gradient of L_mtrain(θ) + L_mtest(θ_temp) to every `.grad`; gradients start empty.
 
@@ -86,7 +87,6 @@ def meta_backward(
         meta_train: forward function → loss of the meta-train half.
         meta_test: the same for the meta-test half.
         meta: rate and order.
-        backward: how a loss is differentiated (an engine may scale it).
 
     Returns:
         Both losses, detached.
@@ -96,15 +96,15 @@ def meta_backward(
     if meta.second_order:
         step = torch.autograd.grad(loss_train, list(theta.values()), create_graph=True)
     else:
-        backward(loss_train)
+        loss_train.backward()
         step = tuple(_gradient(p) for p in theta.values())
     ahead = {n: p - meta.rate * g for (n, p), g in zip(theta.items(), step, strict=True)}
 
-    def look_ahead(*inputs: Tensor, **options: object) -> object:
+    def look_ahead(*inputs: Tensor, **options: Any) -> Any:
         return functional_call(net, ahead, inputs, options)
 
     loss_test = meta_test(look_ahead)
-    backward(loss_train + loss_test if meta.second_order else loss_test)
+    (loss_train + loss_test if meta.second_order else loss_test).backward()
     return loss_train.detach(), loss_test.detach()
 
 

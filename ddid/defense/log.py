@@ -1,0 +1,92 @@
+"""What a training run writes about itself: `train_log.jsonl`, one line per few steps."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ddid.errors import require
+from ddid.run import atomic_write
+
+
+class PassCounter:
+    """Counts the images that go through a network, forwards and backwards.
+
+    A forward pass whose output can be differentiated counts as one that will be.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self.forward = self.backward = 0
+        net.register_forward_hook(self._count)
+
+    def _count(self, net: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        first = output if isinstance(output, Tensor) else output[0]
+        self.forward += len(inputs[0])
+        self.backward += len(inputs[0]) * first.requires_grad
+
+
+class TrainLog:
+    """Means over the steps since the last line; lines past `step` are dropped on opening."""
+
+    def __init__(self, path: Path, step: int, counter: PassCounter) -> None:
+        self.path, self.counter = path, counter
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self.lines = [line for line in lines if _step(line) <= step]
+        self._begin()
+
+    def add(self, report: dict[str, Tensor]) -> None:
+        """Remember one step's scalars; does not wait for the device."""
+        self.reports.append(report)
+
+    def flush(self, step: int, *, write: bool = True) -> None:
+        """Write the line of the steps up to `step`.
+
+        Raises:
+            InputError: a loss or gradient was not finite; nothing is written.
+        """
+        names = list(self.reports[0])
+        values = torch.stack([torch.stack(list(r.values())).float() for r in self.reports])
+        means = dict(zip(names, values.mean(0).tolist(), strict=True))
+        wrong = [name for name, value in means.items() if not math.isfinite(value)]
+        require(
+            not wrong,
+            f"training broke down: {wrong[0] if wrong else ''} is no number in the "
+            f"{len(self.reports)} steps before step {step}; lower lr or gamma. The last good "
+            f"checkpoint in {self.path.parent} is kept",
+        )
+        passes = {"forward": self.counter.forward, "backward": self.counter.backward}
+        seconds = {"seconds": round(time.monotonic() - self.began, 3)}
+        self.lines.append(json.dumps({"step": step, **means, **passes, **seconds}))
+        if write:
+            with atomic_write(self.path) as temporary:
+                temporary.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
+        self._begin()
+
+    def _begin(self) -> None:
+        self.reports: list[dict[str, Tensor]] = []
+        self.counter.forward = self.counter.backward = 0
+        self.began = time.monotonic()
+
+
+def read_log(folder: str | Path) -> pd.DataFrame:
+    """`train_log.jsonl` of a run folder as a table, one row per line.
+
+    Columns: step, loss, the recipe's terms, accuracies, gradient_norm, and of the steps since the
+    line before: forward and backward (images through the network) and seconds.
+    """
+    path = Path(folder) / "train_log.jsonl"
+    require(path.is_file(), f"no training log {path}: train the recipe first")
+    return pd.read_json(path, lines=True)
+
+
+def _step(line: str) -> float:
+    """Step of a log line; a half-written one counts as past everything."""
+    try:
+        return json.loads(line)["step"]
+    except json.JSONDecodeError:
+        return math.inf
