@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PROFILE ?= demo
+OUT ?= runs/$(PROFILE)
+LAB_OPTIONS ?=
 READY := $(VENV)/ready
 # One thread a test process: the tests run in parallel processes instead.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -9,10 +12,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 .PHONY: demo lab test check lint bench bench-speed figures format clean
 
 demo: $(READY)
-	$(BIN)/ddid run demo --resume
+	$(BIN)/ddid run $(PROFILE) --out $(OUT) --resume
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(LAB_OPTIONS) notebooks
 
 test: lint
 	$(PYTEST) --durations 10
@@ -24,6 +27,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+figures: demo
+	cp $(OUT)/metrics.json figures/results/demo.json
+	cp $(OUT)/*/figures/*.png figures/
+	$(BIN)/ddid tables
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

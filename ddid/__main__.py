@@ -1,4 +1,4 @@
-"""Command line: `ddid run | audit | doctor`."""
+"""Command line of ddid: run the notebooks, audit a model, examine an installation."""
 
 import argparse
 import sys
@@ -27,6 +27,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_doctor(commands)
+    tables = commands.add_parser("tables", help="fill the README's tables from figures/results")
+    tables.set_defaults(command=_tables)
     return parser
 
 
@@ -72,6 +74,13 @@ def _doctor(options: argparse.Namespace) -> int:
     from ddid.doctor import examine
 
     sys.stdout.write("\n".join(examine(options.data)) + "\n")
+    return 0
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from ddid.results import update_readme
+
+    sys.stdout.write("README.md updated\n" if update_readme() else "README.md is up to date\n")
     return 0
 
 

@@ -1,0 +1,32 @@
+import pytest
+
+from ddid.__main__ import main
+from ddid.data.street import StreetConfig, write_street
+
+
+def test_the_doctor_names_versions_kernel_and_device(capsys):
+    assert main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    assert "torch" in report
+    assert "kernel python3" in report
+
+
+def test_the_doctor_looks_at_a_data_folder(tmp_path, capsys):
+    root = write_street(tmp_path / "street", StreetConfig(train_identities=4, test_identities=4))
+    (root / "query/notes.txt").write_text("mine")
+    assert main(["doctor", "--data", str(root)]) == 0
+    report = capsys.readouterr().out
+    assert "train:" in report
+    assert "1 stray file(s)" in report
+
+
+def test_a_wrong_data_folder_ends_with_status_2_and_one_sentence(tmp_path, capsys):
+    assert main(["doctor", "--data", str(tmp_path)]) == 2
+    assert "is not in Market-1501 layout" in capsys.readouterr().err
+
+
+def test_the_command_line_explains_itself(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "run" in capsys.readouterr().out

@@ -1,0 +1,75 @@
+import pandas as pd
+import pytest
+
+from ddid.errors import InputError
+from ddid.results import RESULTS, fill_tables
+from ddid.run import REPOSITORY, write_json
+from ddid.summary import summary
+
+METRICS = {
+    "02_diffusion_resampling": {"bias_before": {"gini": 0.4}, "bias_after": {"gini": 0.125}},
+    "04_robustness_report": {
+        "results": {
+            "none": {"clean": {"mAP": 71.25}, "fna": {"mAP": 3.0}},
+            "ddid": {"clean": {"mAP": 70.0}, "fna": {"mAP": 44.0}},
+        }
+    },
+}
+
+
+@pytest.fixture
+def results(tmp_path):
+    rows = [
+        (recipe, seed, domain, attack, metric, value + seed, "p", "h")
+        for recipe, value in (("none", 10.0), ("ddid", 40.0))
+        for seed in (0, 2)
+        for domain, attack, metric in (
+            ("downtown", "clean", "mAP"),
+            ("downtown", "fna", "mAP"),
+            ("downtown", "fna", "rank1"),
+            ("harbour", "fna", "mAP"),
+        )
+    ]
+    names = ["recipe", "seed", "domain", "attack", "metric", "value", "profile", "hardware"]
+    pd.DataFrame(rows, columns=names).to_csv(tmp_path / "defenses.csv", index=False)
+    write_json(tmp_path / "demo.json", METRICS)
+    return tmp_path
+
+
+def test_markers_are_filled_and_the_rest_stays(results):
+    text = "a\n<!-- table: demo -->\nold\n<!-- end -->\nb\n"
+    filled = fill_tables(text, results)
+    assert filled.startswith("a\n<!-- table: demo -->\n```text\n")
+    assert filled.endswith("```\n<!-- end -->\nb\n")
+    assert "old" not in filled
+    assert fill_tables(filled, results) == filled
+
+
+def test_seeds_become_mean_and_spread_on_the_first_domain(results):
+    table = fill_tables("<!-- table: defenses -->\n<!-- end -->", results).splitlines()
+    assert table[1] == "| recipe | clean | fna |"
+    assert table[3] == "| none | 11.0 ± 1.4 | 11.0 ± 1.4 |"
+    assert table[4] == "| ddid | 41.0 ± 1.4 | 41.0 ± 1.4 |"
+
+
+def test_an_unknown_table_is_one_sentence(results):
+    with pytest.raises(InputError, match="no table 'dreams'"):
+        fill_tables("<!-- table: dreams -->\n<!-- end -->", results)
+
+
+def test_readme_tables_are_what_the_results_say():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert fill_tables(text, RESULTS) == text
+
+
+def test_a_summary_says_where_things_are_and_what_came_out(tmp_path):
+    write_json(tmp_path / "metrics.json", METRICS)
+    lines = summary(tmp_path).splitlines()
+    assert any(str(tmp_path / "metrics.json") in line for line in lines)
+    assert "no defence                        71.2     3.0       -       -" in lines
+    assert "Gini of images per identity      0.400   0.125" in lines
+
+
+def test_a_summary_leaves_out_what_was_not_recorded(tmp_path):
+    write_json(tmp_path / "metrics.json", {"01_bias_analysis": {"images": 3}})
+    assert "mAP" not in summary(tmp_path)
