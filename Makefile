@@ -7,7 +7,7 @@ OUT ?= runs/$(PROFILE)
 LAB_OPTIONS ?=
 READY := $(VENV)/ready
 # One thread a test process: the tests run in parallel processes instead.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: demo lab test check lint bench bench-speed figures format clean
 

@@ -1,0 +1,155 @@
+"""Every command of the README, run as a new user would: the whole kit from end to end.
+
+Long ones are run under the profile `smoke`, which takes the same path with less work.
+"""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddid.data.manifest import read_manifest
+from ddid.data.street import StreetConfig, write_street
+from ddid.parameters import notebook_names
+from ddid.run import REPOSITORY, read_json
+
+pytestmark = [pytest.mark.notebook, pytest.mark.slow]
+
+VENV = Path(sys.prefix)
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+RUN_BY = {
+    "make demo": "test_make_demo_keeps_its_promises",
+    "ddid run smoke --out runs/first": "test_a_killed_run_resumes_to_the_same_metrics",
+    "ddid run smoke --out runs/first --resume": "test_a_killed_run_resumes_to_the_same_metrics",
+    "make test": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
+    "make figures": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
+    "make lab": "test_make_lab_serves_the_notebooks",
+    "papermill notebooks/01_bias_analysis.ipynb 01.ipynb "
+    "-f notebooks/profiles/smoke.yaml -p seed 3": "test_a_notebook_runs_alone_from_anywhere",
+    "ddid doctor": "test_own_data_in_market_layout",
+    "ddid doctor --data my_data": "test_own_data_in_market_layout",
+    "ddid run smoke --out runs/mine --set data_root=my_data": "test_own_data_in_market_layout",
+}
+
+
+def shell(command, folder=REPOSITORY, status=0):
+    environment = os.environ | {"PATH": f"{VENV / 'bin'}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def readme_commands():
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+def test_every_command_is_run_by_a_test():
+    assert set(readme_commands()) == set(RUN_BY)
+    assert set(RUN_BY.values()) <= set(globals())
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo") / "run"
+    printed = shell(f"make VENV={VENV} PROFILE=smoke OUT={root} demo")
+    return root, printed
+
+
+@pytest.mark.xdist_group("demo")
+def test_make_demo_keeps_its_promises(demo):
+    root, printed = demo
+    for name in notebook_names():
+        assert (root / name / f"{name}.ipynb").is_file()
+        assert list((root / name / "figures").glob("*.png"))
+        assert name in read_json(root / "metrics.json")
+    for words in ("executed notebooks", "metrics.json", "figures", "FNA", "DDID", "Gini"):
+        assert words in printed
+
+
+@pytest.mark.xdist_group("demo")
+def test_balancing_and_attacks_go_the_way_they_must(demo):
+    metrics = read_json(demo[0] / "metrics.json")
+    resampling = metrics["02_diffusion_resampling"]
+    assert resampling["bias_after"]["gini"] < resampling["bias_before"]["gini"]
+    balanced = read_manifest(demo[0] / "02_diffusion_resampling/balanced_manifest.csv")
+    synthetic = balanced[balanced["origin"] == "synthetic"]
+    assert len(synthetic) == resampling["kept"]
+    assert all(Path(path).is_file() for path in synthetic["path"])
+    for attacks in metrics["04_robustness_report"]["results"].values():
+        clean = attacks.pop("clean")["mAP"]
+        assert all(score["mAP"] <= clean for score in attacks.values())
+
+
+@pytest.mark.xdist_group("demo")
+def test_a_killed_run_resumes_to_the_same_metrics(demo, tmp_path):
+    root = tmp_path / "run"
+    training = root / "03_adversarial_meta_training"
+    command = [VENV / "bin/ddid", "run", "smoke", "--out", root]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not list(training.rglob("train_log.jsonl")):
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert "already done" in shell(f"ddid run smoke --out {root} --resume")
+    assert read_json(root / "metrics.json") == read_json(demo[0] / "metrics.json")
+
+
+@pytest.mark.xdist_group("mine")
+def test_own_data_in_market_layout(tmp_path):
+    config = StreetConfig(train_identities=20, test_identities=8, domain="harbour", seed=9)
+    mine = write_street(tmp_path / "mine", config)
+    assert "train:" in shell(f"ddid doctor --data {mine}")
+    assert "kernel python3" in shell("ddid doctor")
+    shell(f"ddid run smoke --out {tmp_path}/run --set data_root={mine}")
+    manifest = read_manifest(tmp_path / "run/01_bias_analysis/manifest.csv")
+    assert all(Path(path).is_relative_to(mine) for path in manifest["path"])
+
+
+@pytest.mark.xdist_group("mine")
+def test_a_notebook_runs_alone_from_anywhere(tmp_path):
+    books = REPOSITORY / "notebooks"
+    shell(
+        f"papermill {books}/01_bias_analysis.ipynb 01.ipynb -f {books}/profiles/smoke.yaml "
+        f"-p seed 3 -p out {tmp_path}/run",
+        folder=tmp_path,
+    )
+    assert read_json(tmp_path / "run/01_bias_analysis/parameters.json")["seed"] == 3
+
+
+@pytest.mark.xdist_group("mine")
+def test_an_unknown_parameter_stops_a_notebook_alone(tmp_path):
+    books = REPOSITORY / "notebooks"
+    command = f"papermill {books}/01_bias_analysis.ipynb 01.ipynb -p sede 3 -p out {tmp_path}/run"
+    shell(command, folder=tmp_path, status=1)
+    assert "did you mean `seed`" in (tmp_path / "01.ipynb").read_text()
+
+
+@pytest.mark.xdist_group("mine")
+def test_make_lab_serves_the_notebooks():
+    options = "--no-browser --allow-root --ServerApp.port=0"
+    command = ["make", f"VENV={VENV}", f"LAB_OPTIONS={options}", "lab"]
+    lab = subprocess.Popen(
+        command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    try:
+        lines = iter(lab.stderr.readline, "")
+        served = next(x for x in lines if "is running at" in x or time.monotonic() > deadline)
+    finally:
+        os.killpg(lab.pid, signal.SIGTERM)
+        lab.wait()
+    assert "is running at" in served
+
+
+@pytest.mark.parametrize("target", ["test", "check", "figures", "bench", "bench-speed"])
+def test_make_knows_the_targets_that_cannot_run_inside_a_test(target):
+    assert str(VENV) in shell(f"make -n VENV={VENV} {target}")
