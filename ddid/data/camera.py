@@ -95,12 +95,12 @@ class Camera:
             yaw=float(rng.uniform(0, 2 * pi)),
             pitch=float(rng.uniform(0.02, 0.35)),
             horizon=float(rng.uniform(0.3, 0.55)),
-            gains=tuple((rng.uniform(0.86, 1.14, 3) * rng.uniform(0.85, 1.15)).tolist()),
-            gamma=float(rng.uniform(0.75, 1.35)),
-            haze=float(rng.uniform(0.0, 0.3)),
+            gains=tuple((rng.uniform(0.9, 1.1, 3) * rng.uniform(0.88, 1.12)).tolist()),
+            gamma=float(rng.uniform(0.85, 1.2)),
+            haze=float(rng.uniform(0.0, 0.2)),
             blur=float(rng.uniform(0.005, 0.03)),
-            noise=float(rng.uniform(0.01, 0.045)),
-            occlusion=float(rng.uniform(0.05, 0.3)),
+            noise=float(rng.uniform(0.008, 0.03)),
+            occlusion=float(rng.uniform(0.03, 0.2)),
         )
 
     def view(self, across: float, size: tuple[int, int]) -> Image.Image:
@@ -131,9 +131,9 @@ def cast_shadow(scene: Image.Image, pose: Pose) -> None:
     scene.paste((20, 20, 24), (0, 0), shade.filter(ImageFilter.GaussianBlur(0.03 * scene.width)))
 
 
-def occlude(scene: Image.Image, stranger: Person, rng: np.random.Generator) -> None:
-    """Put a post, a low obstacle or a passer-by in front of the person, in place."""
-    (width, height), color = scene.size, tuple(rng.integers(30, 190, 3).tolist())
+def occlude(scene: Image.Image, domain: Domain, stranger: Person, rng: np.random.Generator) -> None:
+    """Put a post, a low obstacle or the passing stranger in front of the person, in place."""
+    (width, height), color = scene.size, _pick(rng, domain.details)
     kind, x = rng.integers(3), rng.uniform(0.1, 0.9)
     if kind == 0:
         post = (x * width, 0, (x + rng.uniform(0.06, 0.16)) * width, height)

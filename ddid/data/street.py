@@ -193,8 +193,10 @@ def take(shot: Shot, config: StreetConfig) -> Image.Image:
     cast_shadow(scene, pose)
     scene.alpha_composite(draw_person(person_of(config, shot.person), pose, size))
     if walk.random() < camera.occlusion:
-        occlude(scene, person_of(config, 2 * STRANGER + shot.tracklet), walk)
-    return camera.expose(scene, float(walk.uniform(0.75, 1.2)), frame)
+        occlude(
+            scene, DOMAINS[config.domain], person_of(config, 2 * STRANGER + shot.tracklet), walk
+        )
+    return camera.expose(scene, float(walk.uniform(0.82, 1.15)), frame)
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ nothing to close after a notebook has run a hundred of them.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -50,7 +50,7 @@ def paper_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def new_figure(
-    width: float, height: float, rows: int = 1, columns: int = 1, **subplots: object
+    width: float, height: float, rows: int = 1, columns: int = 1, **subplots: Any
 ) -> tuple[Figure, np.ndarray]:
     """A figure of `width` × `height` inches and its (rows, columns) array of axes.
 
