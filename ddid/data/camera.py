@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import pi
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 from ddid.data.pedestrian import Color, Palette, Person, Pose, draw_person
 
@@ -29,41 +29,31 @@ class Domain:
     light: tuple[float, float, float]  # colour of the daylight, 1 = neutral
 
 
+def _shades(codes: str) -> tuple[Color, ...]:
+    return tuple(ImageColor.getrgb(f"#{code}") for code in codes.split())
+
+
 DOMAINS = {
     "downtown": Domain(
         Palette(
-            tops=(
-                (42, 45, 58),
-                (196, 196, 200),
-                (140, 48, 50),
-                (64, 88, 132),
-                (84, 104, 76),
-                (104, 104, 110),
-            ),
-            bottoms=((34, 36, 46), (62, 76, 106), (108, 102, 92), (72, 58, 48)),
-            extras=((176, 64, 56), (44, 44, 50), (216, 212, 204), (60, 104, 150), (196, 154, 76)),
+            tops=_shades("2a2d3a c4c4c8 8c3032 405884 54684c 68686e"),
+            bottoms=_shades("22242e 3e4c6a 6c665c 483a30"),
+            extras=_shades("b04038 2c2c32 d8d4cc 3c6896 c49a4c"),
         ),
-        grounds=((122, 120, 116), (96, 96, 100), (148, 140, 128)),
-        walls=((150, 132, 116), (118, 122, 130), (170, 164, 152), (128, 100, 88)),
-        details=((62, 72, 84), (190, 196, 200), (92, 70, 58), (70, 92, 74), (150, 60, 52)),
+        grounds=_shades("7a7874 606064 948c80"),
+        walls=_shades("968474 767a82 aaa498 806458"),
+        details=_shades("3e4854 bec4c8 5c463a 465c4a 963c34"),
         light=(1.0, 1.0, 1.0),
     ),
     "campus": Domain(
         Palette(
-            tops=(
-                (222, 196, 90),
-                (238, 236, 230),
-                (110, 168, 186),
-                (206, 110, 128),
-                (70, 70, 72),
-                (120, 94, 150),
-            ),
-            bottoms=((196, 184, 158), (92, 108, 140), (52, 52, 56), (130, 134, 120)),
-            extras=((240, 150, 60), (60, 130, 110), (80, 60, 100), (235, 235, 235), (150, 40, 80)),
+            tops=_shades("dec45a eeece6 6ea8ba ce6e80 464648 785e96"),
+            bottoms=_shades("c4b89e 5c6c8c 343438 828678"),
+            extras=_shades("f0963c 3c826e 503c64 ebebeb 962850"),
         ),
-        grounds=((110, 130, 84), (168, 156, 130), (136, 138, 120)),
-        walls=((96, 118, 80), (178, 150, 120), (150, 160, 164), (80, 96, 72)),
-        details=((58, 84, 50), (210, 190, 150), (120, 140, 90), (96, 76, 60), (200, 206, 210)),
+        grounds=_shades("6e8254 a89c82 888a78"),
+        walls=_shades("607650 b29678 96a0a4 506048"),
+        details=_shades("3a5432 d2be96 788c5a 604c3c c8ced2"),
         light=(1.08, 1.0, 0.86),
     ),
 }

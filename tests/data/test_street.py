@@ -1,0 +1,143 @@
+"""The street is a data set like any other: same bytes, known bias, readable, resumable."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ddid.data.market import read_market
+from ddid.data.street import StreetConfig, plan_shots, take, write_street
+from ddid.errors import InputError
+
+SMALL = StreetConfig(
+    train_identities=8,
+    test_identities=5,
+    cameras=3,
+    images=6,
+    distractors=4,
+    junk=2,
+    height=32,
+    width=16,
+)
+
+
+def plan(config: StreetConfig, folder: str = "bounding_box_train") -> pd.DataFrame:
+    shots = pd.DataFrame(vars(shot) for shot in plan_shots(config))
+    return shots[shots["folder"] == folder]
+
+
+def files(root) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*.jpg"))}
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    return write_street(tmp_path_factory.mktemp("street") / "images", SMALL)
+
+
+def test_the_market_reader_reads_what_was_planned(street):
+    report = read_market(street)
+    splits = report.manifest["split"].value_counts()
+    assert splits["train"] == len(plan(SMALL))
+    assert splits["query"] == 5 * 3
+    assert splits["gallery"] == 5 * 3 * SMALL.gallery_images + SMALL.distractors
+    assert (report.dropped, report.stray) == (SMALL.junk, [])
+    assert Image.open(next(street.rglob("*.jpg"))).size == (SMALL.width, SMALL.height)
+
+
+def test_train_and_test_identities_are_disjoint_and_every_query_has_a_match(street):
+    manifest = read_market(street).manifest
+    by_split = manifest.groupby("split")["pid"].agg(set)
+    assert not by_split["train"] & (by_split["query"] | by_split["gallery"])
+    gallery = manifest[manifest["split"] == "gallery"]
+    for query in manifest[manifest["split"] == "query"].itertuples():
+        assert ((gallery["pid"] == query.pid) & (gallery["camid"] != query.camid)).any()
+
+
+def test_same_seed_same_bytes_whatever_was_there_before(street, tmp_path):
+    calls = 0
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_street(tmp_path / "again", SMALL, interrupt)
+    assert 0 < len(files(tmp_path / "again")) < len(files(street))
+    assert not (tmp_path / "again" / "street.json").exists()
+    write_street(tmp_path / "again", SMALL)
+    assert files(tmp_path / "again") == files(street)
+    assert not (tmp_path / "again" / "street.part.json").exists()
+
+
+def test_another_seed_and_another_domain_give_other_images():
+    shot = next(plan_shots(SMALL))
+    images = [
+        np.asarray(take(shot, config), float)
+        for config in (SMALL, replace(SMALL, seed=1), replace(SMALL, domain="campus"))
+    ]
+    assert all(np.abs(images[0] - image).mean() > 5 for image in images[1:])
+
+
+def test_a_finished_street_is_left_alone_and_another_is_refused(street):
+    before = {path: path.stat().st_mtime_ns for path in street.rglob("*")}
+    assert write_street(street, SMALL) == street
+    assert {path: path.stat().st_mtime_ns for path in street.rglob("*")} == before
+    with pytest.raises(InputError, match="another configuration"):
+        write_street(street, replace(SMALL, seed=1))
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("do not touch")
+    with pytest.raises(InputError, match="not empty"):
+        write_street(tmp_path, SMALL)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"domain": "moon"}, {"cameras": 0}, {"duplicates": 1.5}, {"tail": -1.0}, {"height": 4}],
+)
+def test_impossible_configurations_are_refused(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        replace(SMALL, **change)
+
+
+def test_tail_bends_images_per_identity_without_changing_their_number():
+    even, skewed = (plan(StreetConfig(tail=tail))["pid"].value_counts() for tail in (0.0, 0.8))
+    assert even.max() == even.min() == 12
+    assert skewed.max() > 4 * skewed.median()
+    assert skewed.sum() == pytest.approx(even.sum(), rel=0.02)
+
+
+def test_dominance_gives_one_camera_most_of_an_identity():
+    def largest_share(dominance: float) -> float:
+        pairs = plan(StreetConfig(dominance=dominance)).groupby("pid")["camid"]
+        return pairs.agg(lambda camids: camids.value_counts(normalize=True).iloc[0]).median()
+
+    assert largest_share(0.0) < 0.6 < 0.75 < largest_share(1.0)
+
+
+def test_duplicates_are_frames_of_a_tracklet_that_look_alike():
+    assert (plan(StreetConfig(duplicates=0.0))["step"] == 0).all()
+    assert (plan(StreetConfig(duplicates=0.8))["step"] > 0).mean() > 0.4
+    config = replace(SMALL, duplicates=1.0)
+    first, second, *_ = (s for s in plan_shots(config) if s.step < 2 and s.camid == 1)
+    other = replace(first, tracklet=first.tracklet + 1)
+    pixels = [np.asarray(take(shot, config), float) for shot in (first, second, other)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 0.7 * np.abs(pixels[0] - pixels[2]).mean()
+
+
+def test_a_person_is_more_like_themselves_than_like_others_in_one_camera():
+    shots = [replace(shot, camid=1, tracklet=k) for k in (1, 2) for shot in _one_shot_each(SMALL)]
+    pixels = np.stack([np.asarray(take(shot, SMALL), float) for shot in shots])
+    middle = pixels[:, 8:24, 5:11].reshape(2, -1, 16 * 6 * 3)  # torso: (walk, person, pixels)
+    distance = np.abs(middle[0][:, None] - middle[1][None]).mean(-1)
+    assert np.diag(distance).mean() < distance.mean()
+
+
+def _one_shot_each(config: StreetConfig):
+    return list({shot.person: shot for shot in plan_shots(config)}.values())
