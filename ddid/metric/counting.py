@@ -1,0 +1,44 @@
+"""Counting gallery scores above thresholds, the one heavy loop of ranking beside the product."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+TILE = 4096  # scores that stay in the first-level cache while every threshold passes over them
+
+
+def count_at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
+    """For scores (Q, G) and thresholds (Q, R), count per row the scores >= each threshold: (Q, R).
+
+    A threshold of -inf marks padding and counts 0. On a CPU compiled by numba at first use (and
+    kept on disk), with as many threads as torch has; elsewhere one pass per threshold.
+    """
+    if scores.device.type != "cpu":
+        columns = [(scores >= column[:, None]).sum(1) for column in thresholds.unbind(1)]
+        counts = torch.stack(columns, 1) if columns else thresholds.long()
+        return counts * (thresholds > -torch.inf)
+    counts = torch.zeros(thresholds.shape, dtype=torch.int64)
+    threads = min(torch.get_num_threads(), len(scores))
+    parts = [tensor.tensor_split(threads) for tensor in (scores, thresholds, counts)]
+    blocks = [[tensor.numpy() for tensor in block] for block in zip(*parts, strict=True)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda block: _count_rows(*block), blocks))
+    return counts
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_rows(scores: np.ndarray, thresholds: np.ndarray, counts: np.ndarray) -> None:
+    for row in range(scores.shape[0]):
+        for start in range(0, scores.shape[1], TILE):
+            tile = scores[row, start : start + TILE]
+            for column in range(thresholds.shape[1]):
+                threshold = thresholds[row, column]
+                if threshold == -np.inf:
+                    continue
+                above = np.int32(0)
+                for index in range(tile.shape[0]):
+                    above += np.int32(tile[index] >= threshold)
+                counts[row, column] += above

@@ -1,0 +1,163 @@
+import pytest
+import torch
+
+from ddid.errors import InputError
+from ddid.metric import ranking as module
+from ddid.metric.counting import count_at_least
+from ddid.metric.distance import pairwise
+from ddid.metric.ranking import Embedded, Ranking, rank, single_shot
+
+PROBLEMS = 200
+
+
+def problem(seed: int) -> tuple[Embedded, Embedded]:
+    """A random retrieval problem whose scores are exact in float32, with many ties.
+
+    Embeddings are rows of +-1 in 16 dimensions (length exactly 4, cosines multiples of 1/8), with
+    distractors (0), unknown cameras (-1) and queries that match nothing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def integers(low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high, shape, generator=generator)
+
+    def side(size: int, first_pid: int) -> Embedded:
+        embeddings = 2.0 * integers(0, 2, size, 16) - 1
+        camids = None if seed % 10 == 9 else integers(-1, 4, size)
+        return Embedded(embeddings, integers(first_pid, 8, size), camids)
+
+    query, gallery = side(int(integers(3, 9)), 1), side(int(integers(30, 60)), 0)
+    query.pids[0], gallery.pids[0], gallery.embeddings[0] = 1, 1, query.embeddings[0]
+    if query.camids is not None:
+        query.camids[0] = -1
+    query.pids[-1] = 99
+    return query, gallery
+
+
+def twin(distances: list[float], query: tuple[int, int], gallery: list[tuple[int, int]]):
+    """The protocol for one query, as plainly as it can be written: (ap, inp, first rank)."""
+    answers = []
+    for distance, (pid, camid) in zip(distances, gallery, strict=True):
+        right, same_camera = pid == query[0], camid == query[1] >= 0
+        if not (right and same_camera):
+            answers.append((round(distance, 4), right))
+    answers.sort()  # False sorts before True: a tied wrong answer comes first
+    places = [place for place, (_, right) in enumerate(answers, 1) if right]
+    if not places:
+        return 0.0, 0.0, 0
+    precisions = [hit / place for hit, place in enumerate(places, 1)]
+    return sum(precisions) / len(places), len(places) / places[-1], places[0]
+
+
+def labels(side: Embedded, any_camera: bool) -> list[tuple[int, int]]:
+    unknown = torch.full_like(side.pids, -1)
+    camids = unknown if any_camera or side.camids is None else side.camids
+    return list(zip(side.pids.tolist(), camids.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("same_camera", ["ignore", "count"])
+def test_equals_the_loop_written_twin_on_random_problems(metric, same_camera):
+    for seed in range(PROBLEMS):
+        query, gallery = problem(seed)
+        found = rank(query, gallery, metric=metric, same_camera=same_camera, chunk=60 + seed)
+        distances = pairwise(query.embeddings, gallery.embeddings, metric).tolist()
+        theirs = labels(gallery, same_camera == "count")
+        for row, ours in enumerate(labels(query, same_camera == "count")):
+            ap, inp, first = twin(distances[row], ours, theirs)
+            assert bool(found.valid[row]) == (first > 0)
+            assert float(found.ap[row]) == pytest.approx(ap, abs=1e-12)
+            assert float(found.inp[row]) == pytest.approx(inp, abs=1e-12)
+            assert int(found.first_rank[row]) == first
+
+
+def test_the_chunk_changes_nothing():
+    query, gallery = problem(3)
+    whole, single = rank(query, gallery, chunk=10**6), rank(query, gallery, chunk=1)
+    for name in vars(whole):
+        assert torch.equal(getattr(whole, name), getattr(single, name))
+
+
+def test_the_compiled_count_equals_the_plain_one():
+    scores = torch.randn(5, 9000).round(decimals=1)
+    thresholds = torch.tensor([[0.5, 0.1, -0.3, -torch.inf]]).repeat(5, 1)
+    wanted = (scores[:, None] >= thresholds[:, :, None]).sum(2)
+    wanted[:, 3] = 0
+    assert torch.equal(count_at_least(scores, thresholds), wanted)
+
+
+def test_a_model_that_sees_one_point_gets_the_worst_of_all_orders():
+    pids = torch.arange(10)
+    ones = torch.ones(10, 4)
+    found = rank(Embedded(ones, pids), Embedded(ones, pids))
+    assert found.summary() == {"mAP": 10, "rank1": 0, "rank5": 0, "rank10": 100, "mINP": 10}
+
+
+def test_perfect_embeddings_score_a_hundred_and_spread_nothing():
+    pids = torch.arange(20) % 5
+    embeddings = torch.eye(5)[pids]
+    found = rank(Embedded(embeddings, pids), Embedded(embeddings, pids))
+    assert set(found.summary().values()) == {100.0}
+    assert found.spread() == {"std": 0.0, "worst_decile": 100.0}
+
+
+def test_distractors_only_push_down_and_junk_does_nothing():
+    query, gallery = problem(5)
+    plain = rank(query, gallery)
+    many = Embedded(
+        torch.cat([gallery.embeddings, gallery.embeddings]),
+        torch.cat([gallery.pids, torch.zeros_like(gallery.pids)]),
+        torch.cat([gallery.camids, gallery.camids]),
+    )
+    assert bool((rank(query, many).ap <= plain.ap).all())
+    junk = (gallery.pids == query.pids[1]) & (gallery.camids == query.camids[1])
+    without = rank(query, gallery[~junk])
+    if bool(plain.valid[1]):
+        assert float(without.ap[1]) == pytest.approx(float(plain.ap[1]), abs=1e-12)
+
+
+def test_spread_is_over_identities_not_queries():
+    found = Ranking(
+        ap=torch.tensor([1.0, 1.0, 1.0, 0.5, 0.0], dtype=torch.float64),
+        inp=torch.zeros(5),
+        first_rank=torch.ones(5),
+        valid=torch.tensor([True, True, True, True, False]),
+        pids=torch.tensor([1, 1, 1, 2, 3]),
+    )
+    assert found.per_identity() == {1: 100.0, 2: 50.0}
+    assert found.spread() == {"std": 25.0, "worst_decile": 50.0}
+
+
+def test_single_shot_equals_ranking_when_each_identity_has_one_image():
+    pids = torch.arange(30)
+    query, gallery = Embedded(torch.randn(30, 6), pids), Embedded(torch.randn(30, 6), pids)
+    assert single_shot(query, gallery) == pytest.approx(rank(query, gallery).summary())
+
+
+def test_single_shot_draws_one_image_of_every_identity(monkeypatch):
+    drawn = []
+    original = module.rank
+    monkeypatch.setattr(
+        module, "rank", lambda q, g, **options: drawn.append(g.pids) or original(q, g, **options)
+    )
+    query, gallery = problem(1)
+    single_shot(query, gallery, repeats=3)
+    assert len(drawn) == 3
+    assert all(torch.equal(pids, gallery.pids.unique()) for pids in drawn)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"embeddings": torch.full((4, 3), torch.nan)}, "NaN"),
+        ({"embeddings": torch.randn(4, 3, 2)}, r"\(N, D\)"),
+        ({"embeddings": torch.randn(5, 3)}, "one per image"),
+        ({"camids": torch.zeros(2)}, "camids"),
+        ({"embeddings": torch.randn(4, 7)}, "one model"),
+        ({"pids": torch.full((4,), 77)}, "no query has a right answer"),
+    ],
+)
+def test_bad_input_is_one_sentence(change, sentence):
+    good = {"embeddings": torch.randn(4, 3), "pids": torch.arange(4), "camids": None}
+    with pytest.raises(InputError, match=sentence):
+        rank(Embedded(**(good | change)), Embedded(**good))
