@@ -13,12 +13,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "ddid").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-FOUNDATION = {"errors", "parameters", "run"}
+FOUNDATION = {"errors", "parameters", "run", "checkpoint"}
 TENSORS = {"data", "metric", "model"}
 ALLOWED = {
     "errors": set(),
     "parameters": {"errors"},
     "run": {"errors", "parameters"},
+    "checkpoint": {"errors", "run"},
     "data": FOUNDATION,
     "metric": FOUNDATION,
     "model": FOUNDATION,

@@ -16,8 +16,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddid.attack.loop import Budget
+from ddid.checkpoint import Settings, check_settings, load_checkpoint, save_checkpoint
 from ddid.data.loading import Augment, ImageSet, pk_batches, to_unit
-from ddid.defense.checkpoint import Settings, check_settings, load_checkpoint, save_checkpoint
 from ddid.defense.discriminator import Discriminator
 from ddid.defense.log import PassCounter, TrainLog
 from ddid.defense.recipe import Batch, Recipe, Scene, Terms
@@ -26,6 +26,8 @@ from ddid.defense.step import collect_gradients, prepare_batch
 from ddid.errors import require
 from ddid.model import ModelConfig, ReIDNet, load_model, save_model
 from ddid.run import Progress, read_json
+
+LAYOUT = torch.channels_last  # our choice: measured faster on CPUs, by half in the inner attack
 
 
 @dataclass(frozen=True)
@@ -100,22 +102,19 @@ def train(
     folder = Path(folder)
     settings = describe_run(recipe, train_set, config)
     accelerator = Accelerator(mixed_precision=config.precision or None)
-    if (folder / "model.json").exists():
-        notes = read_json(folder / "model.json").get("notes", {})
-        check_settings(folder, notes.get("settings", {}), settings)
-    else:
-        source = None
-        if recipe.needs_source:
-            source = train("none", train_set, config, folder / "source", progress)
-        devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        if (folder / "model.json").exists():
+            notes = read_json(folder / "model.json").get("notes", {})
+            check_settings(folder, notes.get("settings", {}), settings)
+        else:
+            source = None
+            if recipe.needs_source:
+                source = train("none", train_set, config, folder / "source", progress)
             trainer = Trainer(recipe, train_set, config, accelerator, source)
             trainer.run(folder, settings, progress)
-        if accelerator.is_main_process:
-            save_model(trainer.net, folder, settings=settings)
-            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         accelerator.wait_for_everyone()
-    return load_model(folder).to(accelerator.device)
+        return load_model(folder).to(accelerator.device)
 
 
 def describe_run(recipe: Recipe, train_set: ImageSet, config: TrainConfig) -> Settings:
@@ -153,6 +152,7 @@ class Trainer:
         # Only device and precision are accelerate's matter here: its wrapper for several processes
         # averages in hooks that parameters replaced by functional_call never reach.
         self.net = accelerator.prepare_model(self.net, evaluation_mode=True)
+        self.net.to(memory_format=LAYOUT)  # type: ignore[call-overload]  # torch has no stub for it
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True
@@ -162,7 +162,7 @@ class Trainer:
         self.augment = Augment((height, width))
 
     def run(self, folder: Path, settings: Settings, progress: Progress | None = None) -> None:
-        """Take the steps that are left; log and checkpoint as configured."""
+        """Take the steps that are left, log and checkpoint on the way, and save the model."""
         checkpoint, config, first = folder / "checkpoint.safetensors", self.config, 0
         if checkpoint.exists():
             first = load_checkpoint(checkpoint, self.modules, self.optimizer, settings)
@@ -179,6 +179,9 @@ class Trainer:
                 save_checkpoint(checkpoint, self.modules, self.optimizer, done, settings)
             if progress:
                 progress(f"training {self.recipe.name}", done, config.steps)
+        if writes:
+            save_model(self.net, folder, settings=settings)
+            checkpoint.unlink(missing_ok=True)
 
     def step(self, step: int) -> Terms:
         """Take training step number `step`; its losses and accuracies, detached."""
@@ -200,7 +203,7 @@ class Trainer:
         rows = self.batches[step].to(self.images.device)
         scene = Scene(
             self.net,
-            self.augment(to_unit(self.images[rows])),
+            self.augment(to_unit(self.images[rows])).contiguous(memory_format=LAYOUT),
             self.labels[rows],
             self.config.budget,
             torch.Generator(self.images.device).manual_seed(seed),

@@ -62,10 +62,12 @@ def load_checkpoint(
     prefix = "modules."
     weights = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
     modules.load_state_dict(weights)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name in tensors.keys() - {prefix + n for n in weights}:
         _, index, key = name.split(".")
-        state.setdefault(int(index), {})[key] = tensors[name]
+        value = _laid_out_as(parameters[int(index)], tensors[name])
+        state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     return int(header["step"])
 
@@ -94,6 +96,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InputError(
             f"{path} is damaged ({error}): move it away to start this training afresh"
         ) from error
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` in the parameter's memory format: fused optimizers walk both in storage order."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def _short(value: Any) -> str:
