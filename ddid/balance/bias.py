@@ -1,0 +1,145 @@
+"""How biased a data set is: between identities, between cameras, between frames.
+
+The paper's two faces of model bias [abstract]: numbers of images differ greatly between identities,
+and the images of one identity are near-duplicates, often from one camera.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, normalize
+
+from ddid.data.loading import ImageSet, to_unit
+from ddid.errors import require
+
+THUMBNAIL = (16, 8)  # pixels; our choice: small enough to forget JPEG noise, not the pose
+NEAR = 0.03  # our choice: root mean square thumbnail difference of frames that show the same
+
+
+def gini(counts: ArrayLike) -> float:
+    """Gini coefficient of images per identity: 0 all alike, towards 1 all images of one identity.
+
+    Half the mean absolute difference of two identities, over the mean.
+    """
+    x = np.sort(np.asarray(counts, dtype=float))
+    ranks = np.arange(1, len(x) + 1)
+    return float((2 * ranks - len(x) - 1) @ x / (len(x) * x.sum()))
+
+
+def tail_share(counts: ArrayLike) -> float:
+    """Share of all images that show the less photographed half of the identities, at most 0.5."""
+    x = np.sort(np.asarray(counts, dtype=float))
+    half = len(x) // 2
+    middle = x[half] / 2 if len(x) % 2 else 0.0
+    return float((x[:half].sum() + middle) / x.sum())
+
+
+def identity_bias(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Bias of each identity, from the manifest's train rows alone; no image is read.
+
+    Returns:
+        One row per `pid`: `images`; `cameras` that see it; `dominance`, the share of its images
+        from its most frequent camera; `entropy` of its camera shares over the logarithm of the
+        data set's number of cameras, 0 one camera … 1 all alike. The last two are NaN where no
+        camera is known.
+
+    Raises:
+        InputError: no train rows.
+    """
+    train = manifest[manifest["split"] == "train"]
+    require(len(train) > 0, "the manifest has no train images to measure the bias of")
+    cells = camera_counts(train)
+    shares = cells.div(cells.sum(axis=1), axis=0)  # 0 / 0 = NaN: no camera known
+    logs = np.log(shares.where(shares > 0, 1.0))
+    most = np.log(max(2, cells.shape[1]))
+    return pd.DataFrame(
+        {
+            "images": train.groupby("pid").size(),
+            "cameras": (cells > 0).sum(axis=1),
+            "dominance": shares.max(axis=1),
+            "entropy": -(shares * logs).sum(axis=1, skipna=False) / most,
+        }
+    )
+
+
+def camera_counts(train: pd.DataFrame) -> pd.DataFrame:
+    """n_{i,c}: images per identity (rows) and known camera (columns)."""
+    cells = pd.crosstab(train["pid"], train["camid"])
+    return cells.drop(columns=-1, errors="ignore")
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Small copies (N, 3·16·8) in [0, 1] of uint8 images (N, 3, H, W); features without a model."""
+    batches = images.split(512)
+    return torch.cat([adaptive_avg_pool2d(to_unit(b), THUMBNAIL).flatten(1) for b in batches])
+
+
+def nearest_difference(thumbs: Tensor, others: Tensor | None = None) -> Tensor:
+    """Root mean square difference (N,) of each thumbnail to its nearest in `others`.
+
+    Without `others`: to the nearest other one of `thumbs`; infinite for a single image.
+    """
+    itself = others is None
+    others = thumbs if others is None else others
+    parts = []
+    for start, batch in zip(range(0, len(thumbs), 512), thumbs.split(512), strict=True):
+        distances = torch.cdist(batch, others, compute_mode="donot_use_mm_for_euclid_dist")
+        if itself:
+            own = torch.arange(len(batch))
+            distances[own, own + start] = torch.inf
+        parts.append(distances.min(1).values)
+    return torch.cat(parts) / thumbs.shape[1] ** 0.5
+
+
+def effective_images(features: Tensor) -> float:
+    """Effective number of different images among (n, D) features: 1 all alike … n all orthogonal.
+
+    The Vendi score (Friedman and Dieng 2023): the exponential of the entropy of the eigenvalues
+    of the cosine kernel over n. Features should be centred on the data set's mean.
+    """
+    unit = normalize(features.double(), dim=1)
+    weights = torch.linalg.eigvalsh(unit @ unit.T / len(unit)).clamp_min(0)
+    return float(torch.special.entr(weights).sum().exp())
+
+
+def image_bias(images: ImageSet, features: Tensor | None = None) -> pd.DataFrame:
+    """What only the images tell of each identity.
+
+    Args:
+        images: the train images.
+        features: (N, D) embeddings to judge diversity by; thumbnails if not given.
+
+    Returns:
+        One row per `pid`: `near_duplicates`, the share of its images with another one of it
+        nearer than `NEAR`; `effective_images`, its number of really different images.
+    """
+    thumbs = thumbnails(images.images)
+    features = thumbs if features is None else features
+    features = features - features.mean(0)
+    rows = {}
+    for pid in images.classes:
+        own = images.pids == pid
+        near = (nearest_difference(thumbs[own]) < NEAR).float().mean().item()
+        rows[pid] = {"near_duplicates": near, "effective_images": effective_images(features[own])}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("pid")
+
+
+def summarise(table: pd.DataFrame) -> dict[str, float]:
+    """A data set's bias in a few numbers, from `identity_bias`, joined with `image_bias` or not.
+
+    `near_duplicates` is over images; `camera_dominance`, `camera_entropy` and `effective_images`
+    are means over identities.
+    """
+    images = table["images"]
+    summary = {
+        "gini": gini(images),
+        "tail_share": tail_share(images),
+        "camera_dominance": float(table["dominance"].mean()),
+        "camera_entropy": float(table["entropy"].mean()),
+    }
+    if "near_duplicates" in table:
+        summary["near_duplicates"] = float((table["near_duplicates"] * images).sum() / images.sum())
+        summary["effective_images"] = float(table["effective_images"].mean())
+    return summary

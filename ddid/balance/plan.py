@@ -1,0 +1,103 @@
+"""The resampling plan: which images phase 1 adds, each with its seed, and what that costs.
+
+`n_i` images of identity `i`, `n_{i,c}` of them from camera `c` [summary]:
+- between identities: every `i` with `n_i < δ1` gets `δ1 − n_i` images;
+- within an identity: every `i` with `max_c n_{i,c} / n_i > δ2` gets images for every other camera.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ddid.balance.bias import camera_counts
+from ddid.balance.seeds import seed_of
+from ddid.errors import require
+
+COLUMNS = ["name", "pid", "camid", "seed", "reason"]
+FEW_IMAGES, ONE_CAMERA = "few images", "one camera dominates"
+LIMIT = 1_000_000  # images; more is a mistyped threshold rather than a wish
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """δ1 and δ2. The values are our choice: no source states the paper's."""
+
+    delta1: int = 12
+    """Fewest images an identity should have; the street's mean."""
+    delta2: float = 0.5
+    """Largest share of an identity's images that one camera should have, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        require(self.delta1 >= 0, f"delta1 is {self.delta1}: give a number of images, 0 or more")
+        require(0 < self.delta2 <= 1, f"delta2 is {self.delta2}: give a share in (0, 1]")
+
+
+def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 0) -> pd.DataFrame:
+    """One row per image to synthesise.
+
+    Our choices where the paper is silent: an image for the first rule goes to the camera that has
+    fewest of the identity; the second rule, counted after the first, gives every other camera the
+    same number, just enough to bring the dominant share down to δ2.
+
+    Args:
+        manifest: with real train rows.
+        thresholds: δ1 and δ2.
+        seed: a row's own seed depends on this, its identity, camera and number alone, so that
+            other thresholds leave its image as it is.
+
+    Returns:
+        Columns `COLUMNS`, ordered by pid; empty where the thresholds ask for nothing.
+
+    Raises:
+        InputError: no known camera, or more than `LIMIT` images.
+    """
+    train = manifest[(manifest["split"] == "train") & (manifest["origin"] == "real")]
+    counts = camera_counts(train)
+    require(
+        counts.shape[1] > 0,
+        "the plan needs cameras, but every camid is -1 (unknown): name the cameras in the manifest",
+    )
+    total = int((thresholds.delta1 - train.groupby("pid").size()).clip(lower=0).sum())
+    require(
+        total <= LIMIT,
+        f"delta1 = {thresholds.delta1} asks for {total:,} images, more than {LIMIT:,}: lower it",
+    )
+    rows = []
+    for pid, cells in _cells(counts):
+        made = dict.fromkeys(cells, 0)
+        for camid, reason in _wanted(cells, thresholds):
+            number = made[camid] = made[camid] + 1
+            name = f"{pid:04d}_c{camid}_{number:04d}"
+            rows.append((name, pid, camid, seed_of(seed, pid, camid, number), reason))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _cells(counts: pd.DataFrame) -> Iterator[tuple[int, dict[int, int]]]:
+    """Each identity with its images per camera."""
+    cameras = [int(camid) for camid in counts.columns]
+    for pid, row in zip(counts.index, counts.to_numpy().tolist(), strict=True):
+        yield int(pid), dict(zip(cameras, row, strict=True))
+
+
+def _wanted(cells: dict[int, int], thresholds: Thresholds) -> Iterator[tuple[int, str]]:
+    """Camera and reason of every image one identity lacks, given its images per camera."""
+    cells = dict(cells)
+    while sum(cells.values()) < thresholds.delta1:
+        camid = min(cells, key=lambda c: (cells[c], c))
+        cells[camid] += 1
+        yield camid, FEW_IMAGES
+    dominant = max(cells, key=lambda c: (cells[c], -c))
+    missing = cells[dominant] / thresholds.delta2 - sum(cells.values())
+    others = [c for c in cells if c != dominant]
+    if missing > 0 and others:
+        for _ in range(int(np.ceil(missing / len(others)))):
+            yield from ((camid, ONE_CAMERA) for camid in others)
+
+
+def cost(plan: pd.DataFrame, training_seconds: float, seconds_per_image: float) -> dict[str, float]:
+    """What a plan costs: `images`, `identities` and `minutes`, training included."""
+    seconds = training_seconds + seconds_per_image * len(plan)
+    identities = int(plan["pid"].nunique())
+    return {"images": len(plan), "identities": identities, "minutes": round(seconds / 60, 1)}

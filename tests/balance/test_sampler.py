@@ -1,0 +1,106 @@
+"""The samplers on a Gaussian, whose equation has a known answer, and against diffusers'."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
+
+from ddid.balance.sampler import SOLVERS, heun, karras_sigmas, multistep
+from ddid.errors import InputError
+
+MEAN, STD = 0.4, 0.25
+
+
+def gaussian(x, sigma):
+    """D(x; σ) for data ~ N(MEAN, STD²): the posterior mean."""
+    return (sigma**2 * MEAN + STD**2 * x) / (STD**2 + sigma**2)
+
+
+def flow(x, before, after):
+    """Exact solution of the equation from σ = `before` to `after`."""
+    return MEAN + (x - MEAN) * math.sqrt((STD**2 + after**2) / (STD**2 + before**2))
+
+
+def error(solve, steps):
+    noise = torch.randn(64, 1, 1, 1, generator=torch.Generator().manual_seed(0)).double()
+    sigmas = karras_sigmas(steps, sigma_min=1e-4)
+    exact = flow(sigmas[0] * noise, sigmas[0].item(), 0.0)
+    return (solve(gaussian, noise, sigmas) - exact).abs().max().item()
+
+
+def test_schedule_equals_its_loop():
+    found = karras_sigmas(7)
+    for i in range(7):
+        root = 80 ** (1 / 7) + i / 6 * (0.002 ** (1 / 7) - 80 ** (1 / 7))
+        assert found[i].item() == pytest.approx(root**7)
+    assert found[-1] == 0
+    assert len(found) == 8
+
+
+def test_schedule_agrees_with_diffusers():
+    scheduler = EDMEulerScheduler()
+    scheduler.set_timesteps(18)
+    assert torch.allclose(karras_sigmas(18).float(), scheduler.sigmas, rtol=1e-5)
+
+
+@pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS.keys())
+def test_halving_the_step_quarters_the_error(solve):
+    errors = [error(solve, steps) for steps in (32, 64, 128)]
+    for coarse, fine in pairwise(errors):
+        assert 3.3 < coarse / fine < 5.5
+
+
+def test_one_step_of_heun_by_hand():
+    x, now, after = 0.7, 2.0, 0.5
+    slope = (x * now - gaussian(x * now, now)) / now
+    ahead = x * now + (after - now) * slope
+    slope_ahead = (ahead - gaussian(ahead, after)) / after
+    wanted = gaussian(x * now + (after - now) * (slope + slope_ahead) / 2, after)
+    sigmas = torch.tensor([now, after, 0.0], dtype=torch.float64)
+    found = heun(gaussian, torch.full((1, 1, 1, 1), x, dtype=torch.float64), sigmas)
+    assert found.item() == pytest.approx(wanted)
+
+
+def trajectory(scheduler, steps, noise):
+    """diffusers' loop around a network whose preconditioned output is `gaussian`."""
+    scheduler.set_timesteps(steps)
+    x = noise * scheduler.sigmas[0]
+    for i, timestep in enumerate(scheduler.timesteps):
+        sigma = scheduler.sigmas[i]
+        scheduler.scale_model_input(x, timestep)
+        total = sigma**2 + scheduler.config.sigma_data**2
+        c_skip = scheduler.config.sigma_data**2 / total
+        c_out = sigma * scheduler.config.sigma_data / total.sqrt()
+        output = (gaussian(x, sigma) - c_skip * x) / c_out
+        x = scheduler.step(output, timestep, x).prev_sample
+    return x
+
+
+def test_multistep_agrees_with_diffusers():
+    noise = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1)).double()
+    scheduler = EDMDPMSolverMultistepScheduler(sigma_data=0.33, final_sigmas_type="zero")
+    theirs = trajectory(scheduler, 20, noise)
+    ours = multistep(gaussian, noise, karras_sigmas(20))
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_heun_beats_diffusers_first_order_sampler():
+    noise = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(2)).double()
+    exact = flow(80 * noise, 80.0, 0.0)
+    euler = (trajectory(EDMEulerScheduler(), 20, noise) - exact).abs().max()
+    ours = (heun(gaussian, noise, karras_sigmas(20)) - exact).abs().max()
+    assert ours < euler / 2
+
+
+@pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS.keys())
+def test_watchers_see_every_step(solve):
+    seen = []
+    solve(gaussian, torch.randn(2, 1, 1, 1), karras_sigmas(5), lambda i, x: seen.append(i))
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_one_step_is_refused():
+    with pytest.raises(InputError, match="at least 2"):
+        karras_sigmas(1)
