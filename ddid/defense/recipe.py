@@ -17,6 +17,7 @@ from ddid.attack.loop import Budget, Objective, ascend
 from ddid.attack.objectives import fna, sma
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
+from ddid.errors import InputError
 from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
 from ddid.model import Heads, ReIDNet
 
@@ -162,3 +163,19 @@ def forward_both(
 def unit(heads: Heads) -> Tensor:
     """Embeddings (B, D) at unit length: the cosine space in which galleries are ranked."""
     return functional.normalize(heads.embedding)
+
+
+def both(clean: Heads | None, attacked: Heads | None) -> tuple[Heads, Heads]:
+    """The two outputs of a loss that compares them.
+
+    Raises:
+        InputError: the recipe does not produce both.
+    """
+    if clean is None or attacked is None:
+        raise InputError("this loss compares clean and attacked images: give the recipe a `craft`")
+    return clean, attacked
+
+
+def same_identity(labels: Tensor) -> Tensor:
+    """(B, B) booleans: whether two rows of labels (B,) are one identity; true on the diagonal."""
+    return labels[:, None] == labels[None, :]

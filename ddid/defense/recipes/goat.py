@@ -1,0 +1,41 @@
+"""GOAT: guided online adversarial training."""
+
+import torch
+from torch import Tensor
+
+from ddid.attack.loop import ascend
+from ddid.defense.recipe import Card, Crafted, Recipe, Scene, same_identity
+from ddid.metric.distance import normalize
+
+CARD = Card(
+    paper="Bouniot et al. 2020, Vulnerability of Person Re-Identification Models to Metric "
+    "Adversarial Attacks",
+    idea="Push from four random images of the identity, pull to one other; learn from attacked "
+    "images only.",
+    ours="Repaired: eps in pixels (the published code's 5/255 is in normalised units, about "
+    "1.1/255), the pull guide is never of the own identity, and the attack meets the network in "
+    "evaluation mode. Guides come from the batch; the budget is everybody's.",
+)
+GUIDES = 4
+
+
+def craft_guided(scene: Scene) -> Crafted:
+    """Attack with random push guides and the farthest image of another identity."""
+    with torch.no_grad():
+        clean = normalize(scene.net(scene.images))
+    same = same_identity(scene.labels)
+    draw = torch.rand(same.shape, generator=scene.generator, device=scene.generator.device)
+    draw = draw.to(same.device).masked_fill(~same, -1)
+    chance, push = draw.topk(min(GUIDES, len(same)))
+    far = torch.cdist(clean, clean).masked_fill(same, -1).argmax(1)
+
+    def objective(embeddings: Tensor) -> Tensor:
+        own = normalize(embeddings)
+        away = (own[:, None] - clean[push]).square().sum(2) * (chance >= 0)
+        return away.sum(1) - (own - clean[far]).square().sum(1)
+
+    attacked = ascend(scene.net, scene.images, objective, scene.budget, scene.generator)
+    return Crafted(attacked, scene.labels[far])
+
+
+RECIPES = [Recipe("goat", CARD, craft_guided, on_clean=False)]

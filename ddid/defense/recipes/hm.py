@@ -1,0 +1,73 @@
+"""HM: hardness manipulation."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddid.attack.loop import ascend
+from ddid.defense.recipe import (
+    Batch,
+    Card,
+    Crafted,
+    Recipe,
+    Scene,
+    Terms,
+    both,
+    identity_terms,
+    same_identity,
+    unit,
+)
+from ddid.metric.distance import normalize
+from ddid.model import Heads
+
+CARD = Card(
+    paper="Zhou & Patel 2022, Enhancing Adversarial Robustness for Deep Metric Learning",
+    idea="Attack triplets only up to a chosen hardness, which grows as training succeeds; keep an "
+    "attacked image nearer to its clean one than a positive is.",
+    ours="The destination follows this batch's clean triplet loss, not the last step's, so that "
+    "the loop keeps no state; source triplets take the farthest positive and nearest negative.",
+)
+CEILING = 0.2  # of the loss, and the easiest destination; the paper's
+STRUCTURE = 0.5  # weight of the intra-class structure term; the paper's
+
+
+def craft_to_hardness(scene: Scene) -> Crafted:
+    """Raise every triplet's hardness d(a, p) − d(a, n) to the destination and no further."""
+    with torch.no_grad():
+        clean = normalize(scene.net(scene.images))
+        far, near = hardest(clean, scene.labels)
+        loss = (hardness(clean, far, near) + CEILING).clamp(min=0).mean()
+        destination = -loss.clamp(max=CEILING)
+
+    def objective(embeddings: Tensor) -> Tensor:
+        short = hardness(normalize(embeddings), far, near) - destination
+        return -short.clamp(max=0).square()
+
+    attacked = ascend(scene.net, scene.images, objective, scene.budget, scene.generator)
+    return Crafted(attacked, scene.labels[near])
+
+
+def hardest(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,) rows of the farthest positive and of the nearest negative of each of (B, D) points."""
+    distances, same = torch.cdist(points, points), same_identity(labels)
+    far = distances.masked_fill(~same, -1).argmax(1)
+    return far, distances.masked_fill(same, torch.inf).argmin(1)
+
+
+def hardness(points: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """(B,) d(a, p) − d(a, n) for points (B, D); above 0 the triplet is ranked wrongly."""
+    gaps = (functional.pairwise_distance(points, points[rows]) for rows in (positive, negative))
+    return next(gaps) - next(gaps)
+
+
+def structured(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:
+    """Identity terms on both kinds, and ½ max(0, d(a, â) − d(a, p))."""
+    clean, attacked = both(clean, attacked)
+    own = unit(clean)
+    positive, _ = hardest(own.detach(), batch.labels)
+    moved = functional.pairwise_distance(own, unit(attacked))
+    excess = (moved - functional.pairwise_distance(own, own[positive])).clamp(min=0).mean()
+    return identity_terms(batch, clean, attacked) | {"structure": STRUCTURE * excess}
+
+
+RECIPES = [Recipe("hm", CARD, craft_to_hardness, structured)]
