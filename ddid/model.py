@@ -125,8 +125,8 @@ class ReIDNet(nn.Module):
         return Heads(feature, embedding, self.classifier(embedding))
 
     @property
-    def last_maps(self) -> nn.Module:
-        """The module whose output are the last spatial maps, for Grad-CAM.
+    def stages(self) -> nn.ModuleList:
+        """The modules that put out spatial maps (B, C, h, w), ever coarser, for Grad-CAM.
 
         Raises:
             InputError: the backbone is no ResNet.
@@ -135,7 +135,7 @@ class ReIDNet(nn.Module):
             self.config.backbone in RESNETS,
             f"{self.config.backbone} has no convolutional maps: Grad-CAM wants a ResNet",
         )
-        return self.backbone.encoder.stages[-1]
+        return self.backbone.encoder.stages
 
 
 def embed(model: Embed, images: Tensor, batch_size: int = 256) -> Tensor:

@@ -30,7 +30,7 @@ def test_known_backbones_are_the_documented_ones():
 def test_last_stage_keeps_stride_1():
     net = tiny()
     maps = []
-    net.last_maps.register_forward_hook(lambda *args: maps.append(args[2]))
+    net.stages[-1].register_forward_hook(lambda *args: maps.append(args[2]))
     net(IMAGES)
     assert maps[0].shape[2:] == (4, 2)  # 64×32: stem and pooling 1/4, two stages 1/4
 
@@ -88,7 +88,7 @@ def test_impossible_architectures_are_one_sentence():
     with pytest.raises(InputError, match="patches of 8 pixels"):
         ReIDNet(ModelConfig(5, "dinov2-tiny", height=60))
     with pytest.raises(InputError, match="Grad-CAM"):
-        _ = tiny(backbone="dinov2-tiny").last_maps
+        _ = tiny(backbone="dinov2-tiny").stages
 
 
 def test_damaged_checkpoints_are_one_sentence(tmp_path):

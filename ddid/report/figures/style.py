@@ -11,9 +11,13 @@ from typing import Any, ParamSpec
 import matplotlib
 import numpy as np
 import seaborn
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from torch import Tensor
+
+from ddid.data.loading import to_uint8
 
 P = ParamSpec("P")
 PALETTE = [to_rgb(color) for color in seaborn.color_palette("colorblind")]
@@ -58,6 +62,12 @@ def new_figure(
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+
+
+def pictures(images: Tensor) -> np.ndarray:
+    """Images (B, 3, H, W), uint8 or float in [0, 1], as the uint8 (B, H, W, 3) matplotlib draws."""
+    pixels = images if images.dtype == torch.uint8 else to_uint8(images)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()
 
 
 def show_image(

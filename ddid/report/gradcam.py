@@ -1,0 +1,68 @@
+"""Grad-CAM for retrieval: which pixels make a query similar to its own identity."""
+
+import torch
+from captum.attr import LayerAttribution, LayerGradCam
+from torch import Tensor, nn
+
+from ddid.errors import require
+from ddid.metric.distance import normalize
+from ddid.model import ReIDNet
+
+MAP_ROWS = 8  # our choice: fewer cannot tell a head from a shirt
+
+
+def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor:
+    """Grad-CAM of the similarity between images and the right answer.
+
+    Our choice of target, since a retrieval model has no class score at test time: the inner product
+    with the unit-length centroid of the correct gallery images. Not the cosine: scaling the image's
+    own feature does not change it, so its map would sum to nothing. The maps are enlarged from
+    those of the deepest stage with at least `MAP_ROWS` rows.
+
+    Args:
+        model: network with convolutional maps; its mode is put back afterwards.
+        images: (B, 3, H, W) in [0, 1].
+        centroids: (B, D) mean gallery embedding of each image's identity.
+
+    Returns:
+        (B, H, W), at least 0; each image's map is scaled to a maximum of 1 (0 where nothing speaks
+        for the identity).
+
+    Raises:
+        InputError: a backbone without maps, or not one centroid per image.
+    """
+    require(
+        len(images) == len(centroids),
+        f"{len(images)} images came with {len(centroids)} centroids: give one per image",
+    )
+    targets = normalize(centroids)
+
+    def similarity(batch: Tensor) -> Tensor:
+        return (model(batch) * targets).sum(1)
+
+    training = model.training
+    model.eval()
+    try:
+        maps = LayerGradCam(similarity, _layer(model, images)).attribute(
+            images, relu_attributions=True
+        )
+    finally:
+        model.train(training)
+    maps = LayerAttribution.interpolate(maps.detach(), images.shape[-2:], "bilinear")[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def _layer(model: ReIDNet, images: Tensor) -> nn.Module:
+    """The deepest stage whose maps have at least `MAP_ROWS` rows, else the first."""
+    rows: list[int] = []
+    hooks = [
+        stage.register_forward_hook(lambda _stage, _inputs, maps: rows.append(maps.shape[-2]))
+        for stage in model.stages
+    ]
+    try:
+        with torch.no_grad():
+            model(images[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return model.stages[max([k for k, count in enumerate(rows) if count >= MAP_ROWS], default=0)]

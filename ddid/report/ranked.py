@@ -1,0 +1,39 @@
+"""Ranked lists: which gallery images a query gets to see first, and whether they are right."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddid.metric.distance import Metric, pairwise
+from ddid.metric.ranking import Embedded
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """The nearest k gallery images of each of Q queries.
+
+    index (Q, k) rows of the gallery, nearest first; right (Q, k) whether the identity agrees.
+    """
+
+    index: Tensor
+    right: Tensor
+
+
+def ranked_list(
+    query: Embedded, gallery: Embedded, k: int = 10, metric: Metric = "cosine"
+) -> RankedList:
+    """The first `k` answers to each query by the protocol of `ddid.metric.ranking`.
+
+    Gallery images of the query's identity and camera are ignored, so they never appear; a gallery
+    smaller than `k` gives shorter lists.
+    """
+    distances = pairwise(query.embeddings, gallery.embeddings, metric)
+    right = query.pids[:, None] == gallery.pids[None]
+    if query.camids is not None and gallery.camids is not None:
+        ignored = right & (query.camids[:, None] == gallery.camids[None])
+        ignored &= query.camids[:, None] >= 0
+        k = min(k, len(gallery.pids) - int(ignored.sum(1).max()))
+        distances = distances.masked_fill(ignored, torch.inf)
+    index = distances.topk(min(k, distances.shape[1]), largest=False).indices
+    return RankedList(index, right.gather(1, index))
