@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ddid.errors import require
-
-Embed = Callable[[Tensor], Tensor]
-"""Images (B, 3, H, W) in [0, 1] to embeddings (B, D)."""
+from ddid.model import Embed
 
 Objective = Callable[[Tensor], Tensor]
 """Embeddings (B, D) to one value per image (B,), which the attack raises."""
+
+Value = Callable[[Tensor], Tensor]
+"""A point (B, ...), images or other parameters, to one value per element (B,)."""
 
 Move = Callable[[Tensor, Tensor], Tensor]
 """A point and its gradient to the next point, inside the budget."""
@@ -81,13 +82,13 @@ def ascend(
     return best
 
 
-def rising(embed: Embed, objective: Objective) -> Callable[[Tensor], Tensor]:
+def rising(embed: Embed, objective: Objective) -> Value:
     """Compose images to embeddings to values: what an attack climbs."""
     return lambda images: objective(embed(images))
 
 
 def climb(
-    value: Callable[[Tensor], Tensor],
+    value: Value,
     start: Tensor,
     move: Move,
     budget: Budget,
@@ -111,39 +112,57 @@ def climb(
     return point
 
 
-def slope(value: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+def slope(value: Value, point: Tensor) -> Tensor:
     """Gradient of `value(point).sum()`; zero where the value does not depend on the point."""
+    return rise(value, point)[1]
+
+
+def rise(value: Value, point: Tensor) -> tuple[Tensor, Tensor]:
+    """Value (B,) of each element of `point` (B, ...) and its gradient (B, ...)."""
     with torch.enable_grad():
         point = point.detach().requires_grad_()
-        total = value(point).sum()
-        if not total.requires_grad:
-            return torch.zeros_like(point)
-        (gradient,) = torch.autograd.grad(total, point, allow_unused=True)
-    return torch.zeros_like(point) if gradient is None else gradient
+        values = value(point)
+        if not values.requires_grad:
+            return values, torch.zeros_like(point)
+        (gradient,) = torch.autograd.grad(values.sum(), point, allow_unused=True)
+    return values.detach(), torch.zeros_like(point) if gradient is None else gradient
 
 
-def better(value: Callable[[Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+def better(value: Value, first: Tensor, second: Tensor) -> Tensor:
     """Keep, element by element, the point with the higher value."""
     with torch.no_grad():
         wins = value(second) > value(first)
-    return torch.where(wins.view(-1, *[1] * (first.ndim - 1)), second, first)
+    return pick(wins, second, first)
+
+
+def pick(where: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Choose whole elements of a batch: `first` where the mask (B,) holds, else `second`."""
+    return torch.where(where.view(-1, *[1] * (first.ndim - 1)), first, second)
 
 
 def mover(images: Tensor, budget: Budget) -> Move:
-    """Build the step of one budget around `images`: move along the gradient, come back inside."""
+    """Build the step of one budget around `images`: along the gradient, then back inside."""
+    inside = projector(images, budget)
+    return lambda point, gradient: inside(point.add(heading(gradient, budget), alpha=budget.step))
+
+
+def heading(gradient: Tensor, budget: Budget) -> Tensor:
+    """Steepest direction of size 1 in the budget's norm: the sign, or the unit vector."""
+    return gradient.sign() if budget.norm == "linf" else gradient / row_norm(gradient)
+
+
+def projector(images: Tensor, budget: Budget) -> Callable[[Tensor], Tensor]:
+    """Build the way back into the budget's ball around `images` and into [0, 1]."""
     if budget.norm == "linf":
-        low = (images - budget.eps).clamp_min(0)
-        high = (images + budget.eps).clamp_max(1)
-        return lambda point, gradient: torch.clamp(
-            point.add(gradient.sign(), alpha=budget.step), low, high
-        )
+        low, high = (images - budget.eps).clamp_min(0), (images + budget.eps).clamp_max(1)
+        return lambda point: torch.clamp(point, low, high)
 
-    def move(point: Tensor, gradient: Tensor) -> Tensor:
-        shift = point + budget.step * gradient / row_norm(gradient) - images
-        shift = shift * (budget.eps / row_norm(shift)).clamp_max(1)
-        return (images + shift).clamp(0, 1)
+    def shorten(point: Tensor) -> Tensor:
+        shift = point - images
+        # Clipping comes last: it only moves pixels nearer to the clean image.
+        return (images + shift * (budget.eps / row_norm(shift)).clamp_max(1)).clamp(0, 1)
 
-    return move
+    return shorten
 
 
 def scatter(images: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:

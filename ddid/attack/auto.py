@@ -1,0 +1,76 @@
+"""An ascent that finds its own step size, in the spirit of APGD (Croce & Hein 2020)."""
+
+import torch
+from torch import Tensor
+
+from ddid.attack.loop import (
+    Budget,
+    Objective,
+    Value,
+    better,
+    check_images,
+    heading,
+    pick,
+    projector,
+    rise,
+    rising,
+    scatter,
+)
+from ddid.model import Embed
+
+MOMENTUM = 0.75
+ENOUGH_GAINS = 0.75  # share of steps that must have gained, else the step is halved
+
+
+def ascend_auto(
+    embed: Embed, images: Tensor, objective: Objective, budget: Budget, generator: torch.Generator
+) -> Tensor:
+    """Attack like `ascend`, with a step per image that starts at 2 eps and halves when it stalls.
+
+    `budget.step` is not used. The first start is the clean image, further restarts are random; the
+    best point ever visited is returned, so more steps or restarts are never weaker.
+    """
+    check_images(images)
+    value = rising(embed, objective)
+    best = climb_auto(value, images, images, budget)
+    for _ in range(budget.restarts - 1):
+        again = climb_auto(value, scatter(images, budget, generator), images, budget)
+        best = better(value, best, again)
+    return best
+
+
+def climb_auto(value: Value, start: Tensor, images: Tensor, budget: Budget) -> Tensor:
+    """Climb `value` from `start` in the budget's ball around `images`; return the best point."""
+    inside, halt = projector(images, budget), checkpoints(budget.steps)
+    point = previous = best = start
+    step = images.new_full((len(images), 1, 1, 1), 2 * budget.eps)
+    values, gradient = rise(value, point)
+    best_value, best_gradient, anchor = values, gradient, values
+    gains, last_halt = torch.zeros_like(values), 0
+    stalled = torch.ones_like(values, dtype=torch.bool)
+    for count in range(1, budget.steps + 1):
+        share = MOMENTUM if count > 1 else 1.0
+        ahead = inside(point + step * heading(gradient, budget))
+        moved = inside(point + share * (ahead - point) + (1 - share) * (point - previous))
+        point, previous, before = moved, point, values
+        values, gradient = rise(value, point)
+        gains += values > before
+        wins = values > best_value
+        best, best_gradient = pick(wins, point, best), pick(wins, gradient, best_gradient)
+        best_value = torch.maximum(values, best_value)
+        if count in halt:
+            idle = ~stalled & (best_value <= anchor)
+            stalled = (gains < ENOUGH_GAINS * (count - last_halt)) | idle
+            step = pick(stalled, step / 2, step)
+            point, gradient = pick(stalled, best, point), pick(stalled, best_gradient, gradient)
+            gains, last_halt, anchor = torch.zeros_like(gains), count, best_value
+    return best
+
+
+def checkpoints(steps: int) -> set[int]:
+    """Steps at which the step size is reconsidered: dense towards the end."""
+    places, gap = [0.0, 0.22], 0.22
+    while places[-1] < 1:
+        gap = max(gap - 0.03, 0.06)
+        places.append(places[-1] + gap)
+    return {int(place * steps) for place in places[1:-1]} - {0}
