@@ -85,11 +85,11 @@ class Camera:
             yaw=float(rng.uniform(0, 2 * pi)),
             pitch=float(rng.uniform(0.02, 0.35)),
             horizon=float(rng.uniform(0.3, 0.55)),
-            gains=tuple((rng.uniform(0.9, 1.1, 3) * rng.uniform(0.88, 1.12)).tolist()),
-            gamma=float(rng.uniform(0.85, 1.2)),
-            haze=float(rng.uniform(0.0, 0.2)),
-            blur=float(rng.uniform(0.005, 0.03)),
-            noise=float(rng.uniform(0.008, 0.03)),
+            gains=tuple((rng.uniform(0.92, 1.08, 3) * rng.uniform(0.9, 1.1)).tolist()),
+            gamma=float(rng.uniform(0.9, 1.15)),
+            haze=float(rng.uniform(0.0, 0.15)),
+            blur=float(rng.uniform(0.004, 0.02)),
+            noise=float(rng.uniform(0.006, 0.025)),
             occlusion=float(rng.uniform(0.03, 0.2)),
         )
 

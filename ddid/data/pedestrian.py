@@ -73,7 +73,7 @@ def sample_person(rng: np.random.Generator, palette: Palette) -> Person:
     wardrobe |= {"lower": palette.bottoms, "accent": palette.extras, "extra": palette.extras}
 
     def dye(shades: Sequence[Color]) -> Color:
-        shade = np.add(shades[int(rng.integers(len(shades)))], rng.normal(0, 12, 3))
+        shade = np.add(shades[int(rng.integers(len(shades)))], rng.normal(0, 14, 3))
         return tuple(np.clip(shade, 0, 255).astype(int).tolist())
 
     return Person(

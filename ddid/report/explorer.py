@@ -1,0 +1,196 @@
+"""The attack explorer: one query, one attack, and what becomes of its ranked list.
+
+`Explorer` is a plain object that any program can drive; `panel` puts widgets on it for a notebook,
+and `Explorer.figure` is the same view where nobody can click.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ddid.attack import ATTACKS, craft
+from ddid.attack.guides import Guides, find_guides
+from ddid.attack.loop import Budget
+from ddid.attack.suite import Scene
+from ddid.data.loading import ImageSet
+from ddid.errors import require
+from ddid.metric.ranking import Embedded, rank
+from ddid.model import ReIDNet
+from ddid.report.embedding import see
+from ddid.report.figures.ranking import Answers, attack_card
+from ddid.report.figures.style import pictures
+from ddid.report.ranked import RankedList, ranked_list
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+
+REMEMBERED = 256  # views kept: going back to an earlier choice costs nothing
+LARGEST = {"eps": 32, "steps": 50}  # of the sliders; larger attacks are no longer subtle
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a visitor chooses."""
+
+    model: str
+    attack: str = "fna"
+    query: int = 0  # row of the query set
+    eps: int = 8  # largest change of a pixel, in 255ths
+    steps: int = 15  # of 1/255 each
+
+
+@dataclass(frozen=True)
+class View:
+    """What the visitor then sees; lists have one row, average precisions are in percent."""
+
+    image: Tensor  # uint8 (1, 3, H, W)
+    attacked: Tensor  # uint8 (1, 3, H, W)
+    before: RankedList
+    after: RankedList
+    ap_before: float
+    ap_after: float
+
+    @property
+    def perturbation(self) -> Tensor:
+        """What the attack added, in 255ths, int16 (1, 3, H, W)."""
+        return self.attacked.short() - self.image.short()
+
+
+class Explorer:
+    """The current choice among models, attacks and queries, and its view.
+
+    Views are computed when they are first looked at, and remembered.
+
+    Args:
+        models: name → network; the first one is the initial choice.
+        query: images to attack.
+        gallery: images to rank.
+        answers: length of the ranked lists.
+        seed: of the attacks' random numbers, the same for every view.
+
+    Raises:
+        InputError: no model, or no query.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, ReIDNet],
+        query: ImageSet,
+        gallery: ImageSet,
+        *,
+        answers: int = 10,
+        seed: int = 0,
+    ) -> None:
+        require(bool(models), "the explorer needs at least one model: train one first")
+        require(len(query) > 0, "the explorer needs at least one query image")
+        self.models, self.query, self.gallery = models, query, gallery
+        self.answers, self.seed = answers, seed
+        self.choice = Choice(next(iter(models)))
+        self._subject = lru_cache(maxsize=None)(self._embed_clean)
+        self._look = lru_cache(maxsize=REMEMBERED)(self._compute)
+
+    def choose(self, **changes: Any) -> None:
+        """Change the choice; nothing is computed yet.
+
+        Raises:
+            InputError: no such field, model, attack or query, or a number out of range. The
+                choice then stays as it was.
+        """
+        known = vars(self.choice)
+        for name in changes:
+            require(name in known, f"the explorer has no {name!r}: choose {', '.join(known)}")
+        choice, last = replace(self.choice, **changes), len(self.query) - 1
+        for name, options in (("model", self.models), ("attack", ATTACKS)):
+            value = getattr(choice, name)
+            require(value in options, f"unknown {name} {value!r}: choose {', '.join(options)}")
+        for name, low, high in (("query", 0, last), ("eps", 0, 255), ("steps", 1, 1000)):
+            value = getattr(choice, name)
+            require(low <= value <= high, f"{name} is {value}: give {low} to {high}")
+        self.choice = choice
+
+    @property
+    def view(self) -> View:
+        """What the current choice looks like."""
+        return self._look(self.choice)
+
+    def figure(self) -> Figure:
+        """The view as a figure: image, perturbation, attacked image, both ranked lists."""
+        view, choice = self.view, self.choice
+        gain = 127 // max(1, choice.eps)
+        amplified = (128 + gain * view.perturbation).clamp(0, 255)
+        titles = {
+            "image": view.image,
+            f"change ×{gain}": amplified.to(torch.uint8),
+            "attacked": view.attacked,
+        }
+        return attack_card(
+            {title: pictures(image)[0] for title, image in titles.items()},
+            self._answers(f"before: AP {view.ap_before:.0f} %", view.image, view.before),
+            self._answers(f"after: AP {view.ap_after:.0f} %", view.attacked, view.after),
+        )
+
+    def png(self) -> bytes:
+        """The figure as a PNG file."""
+        stream = BytesIO()
+        self.figure().savefig(stream, format="png", dpi=110, metadata={"Software": None})
+        return stream.getvalue()
+
+    def _answers(self, label: str, image: Tensor, found: RankedList) -> Answers:
+        gallery = pictures(self.gallery.images[found.index[0].cpu()])
+        return Answers(label, pictures(image)[0], gallery, found.right[0].cpu().numpy())
+
+    def _embed_clean(self, model: str) -> tuple[Guides, Embedded, Embedded]:
+        """Attack guides of all queries, the queries and the gallery, through one clean model."""
+        query, gallery = (see(self.models[model], images) for images in (self.query, self.gallery))
+        return find_guides(query.embeddings, query.pids), query, gallery
+
+    def _compute(self, choice: Choice) -> View:
+        net, row = self.models[choice.model], torch.tensor([choice.query])
+        guides, query, gallery = self._subject(choice.model)
+        image = self.query.take(row)
+        generator = torch.Generator().manual_seed(self.seed)
+        budget = Budget(eps=choice.eps / 255, steps=choice.steps)
+        attacked = craft(choice.attack, Scene(net, image.images, guides[row], generator), budget)
+        before, after = query[row], see(net, replace(image, images=attacked))
+        return View(
+            image.images,
+            attacked,
+            ranked_list(before, gallery, self.answers),
+            ranked_list(after, gallery, self.answers),
+            rank(before, gallery).summary()["mAP"],
+            rank(after, gallery).summary()["mAP"],
+        )
+
+
+def panel(explorer: Explorer) -> "VBox":
+    """Widgets that set the explorer's choice, above a picture that follows it.
+
+    The picture is a PNG in an `Image` widget, which works alike in JupyterLab, in Voilà and in an
+    exported notebook [ours: no canvas extension and no captured output to lose].
+    """
+    from ipywidgets import Dropdown, HBox, Image, IntSlider, VBox
+
+    now, late = explorer.choice, {"continuous_update": False}
+    controls = {
+        "model": Dropdown(options=list(explorer.models), value=now.model),
+        "attack": Dropdown(options=list(ATTACKS), value=now.attack),
+        "query": IntSlider(now.query, 0, len(explorer.query) - 1, **late),
+        "eps": IntSlider(now.eps, 0, LARGEST["eps"], **late),
+        "steps": IntSlider(now.steps, 1, LARGEST["steps"], **late),
+    }
+    picture = Image(value=explorer.png(), format="png")
+
+    def follow(_change: Any = None) -> None:
+        explorer.choose(**{name: control.value for name, control in controls.items()})
+        picture.value = explorer.png()
+
+    for name, control in controls.items():
+        control.description = "eps / 255" if name == "eps" else name
+        control.observe(follow, names="value")
+    return VBox([HBox(list(controls.values())[:2]), HBox(list(controls.values())[2:]), picture])
