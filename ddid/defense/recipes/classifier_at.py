@@ -1,10 +1,12 @@
 """Adversarial training of the classifier: what ReID would borrow from image classification."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddid.attack.loop import ascend
+from ddid.attack.loop import Budget, ascend
 from ddid.defense.recipe import Card, Crafted, Recipe, Scene
+from ddid.model import ReIDNet
 
 CARD = Card(
     paper="Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial Attacks",
@@ -13,16 +15,29 @@ CARD = Card(
 )
 
 
-def craft_on_logits(scene: Scene) -> Crafted:
-    """Raise the cross-entropy of the true class."""
+def attack_classifier(
+    net: ReIDNet,
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """PGD: raise the cross-entropy of the true classes `labels` (B,) of images (B, 3, H, W)."""
 
-    def logits(images: Tensor) -> Tensor:
-        return scene.net(images, heads=True).logits
+    def logits(points: Tensor) -> Tensor:
+        return net(points, heads=True).logits
 
     def surprise(values: Tensor) -> Tensor:
-        return functional.cross_entropy(values, scene.labels, reduction="none")
+        return functional.cross_entropy(values, labels, reduction="none")
 
-    return Crafted(ascend(logits, scene.images, surprise, scene.budget, scene.generator))
+    return ascend(logits, images, surprise, budget, generator)
+
+
+def craft_on_logits(scene: Scene) -> Crafted:
+    """PGD on the network in training."""
+    return Crafted(
+        attack_classifier(scene.net, scene.images, scene.labels, scene.budget, scene.generator)
+    )
 
 
 RECIPES = [Recipe("classifier_at", CARD, craft_on_logits)]

@@ -1,0 +1,36 @@
+"""The classifier experiment: only the classifier changes, and it learns."""
+
+import pytest
+import torch
+
+from ddid.attack.loop import Budget
+from ddid.defense.refit import classifier_accuracy, refit_classifier
+from ddid.model import ModelConfig, ReIDNet
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return ReIDNet(ModelConfig(6, height=32, width=16)).eval()
+
+
+def test_refitting_learns_and_touches_the_classifier_only(net, colours):
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    refitted = refit_classifier(net, colours, steps=100)
+    assert classifier_accuracy(refitted, colours) > classifier_accuracy(net, colours)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    changed = {n for n, v in refitted.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"classifier.weight"}
+
+
+def test_accuracy_equals_its_loop(net, colours):
+    with torch.no_grad():
+        logits = [net(image[None].float() / 255, heads=True).logits for image in colours.images]
+    right = sum(int(v.argmax()) == int(t) for v, t in zip(logits, colours.labels, strict=True))
+    assert classifier_accuracy(net, colours) == pytest.approx(100 * right / len(colours))
+
+
+def test_attack_lowers_the_accuracy(net, colours):
+    refitted = refit_classifier(net, colours, steps=100)
+    attacked = classifier_accuracy(refitted, colours, Budget(steps=5))
+    assert attacked < classifier_accuracy(refitted, colours)

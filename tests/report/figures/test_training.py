@@ -1,0 +1,31 @@
+"""Training figures: what is logged is drawn, what is not is refused."""
+
+import pandas as pd
+import pytest
+import torch
+
+from ddid.errors import InputError
+from ddid.report.figures.training import extension_panel, learning_curves
+
+LOG = pd.DataFrame({"step": [1, 2, 3], "clean_cls": [3.0, 2.0, 1.0], "clean_accuracy": [0, 0.5, 1]})
+
+
+def test_curves_show_each_recipe_where_it_logged():
+    logs = {"none": LOG, "ddid": LOG.assign(discriminator_accuracy=[0.9, 0.6, 0.5])}
+    axes = learning_curves(logs, smooth=1).axes
+    assert [len(ax.lines) for ax in axes] == [2, 2, 2]
+    assert axes[0].lines[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
+
+
+def test_logs_without_curves_are_refused():
+    with pytest.raises(InputError, match="nothing to draw"):
+        learning_curves({"none": LOG[["step"]]})
+
+
+def test_panel_shows_every_image_with_its_target():
+    images = {name: torch.full((3, 8, 4), value) for name, value in (("clean", 0.5), ("far", 0.6))}
+    targets = {"clean": torch.tensor([0.9, 0.1]), "far": torch.tensor([0.7, 0.3])}
+    axes = extension_panel(images, targets, ["own", "farthest"]).axes
+    assert axes[1].get_title() == "far\nmoved ≤ 26/255"
+    heights = [bar.get_height() for bar in axes[3].patches]
+    assert heights == pytest.approx([0.7, 0.3])
