@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +33,10 @@ def unet_settings(channels: Iterable[int] = (64, 96, 128), patch: int = 2, layer
     return {
         "in_channels": 3 * patch**2,
         "out_channels": 3 * patch**2,
-        "block_out_channels": channels,
+        "block_out_channels": list(channels),
         "layers_per_block": layers,
-        "down_block_types": ("DownBlock2D",) * plain + ("AttnDownBlock2D",),
-        "up_block_types": ("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
+        "down_block_types": ["DownBlock2D"] * plain + ["AttnDownBlock2D"],
+        "up_block_types": ["AttnUpBlock2D"] + ["UpBlock2D"] * plain,
         "norm_num_groups": 16,
         "attention_head_dim": 32,
     }
@@ -166,13 +166,18 @@ def _diffusers_weights(folder: str | Path) -> dict[str, Tensor]:
     return {n: v for n, v in weights.items() if not n.startswith("class_embedding")}
 
 
-def save_generator(
-    denoiser: Denoiser, config: GeneratorConfig, folder: str | Path, settings: dict[str, Any]
-) -> None:
+class Generator(NamedTuple):
+    """A denoiser and what its labels mean."""
+
+    denoiser: Denoiser
+    config: GeneratorConfig
+
+
+def save_generator(generator: Generator, folder: str | Path, settings: dict[str, Any]) -> None:
     """Write `generator.safetensors` and `generator.json`; `settings` tell how it was trained."""
     from safetensors.torch import save_file
 
-    folder = Path(folder)
+    folder, (denoiser, config) = Path(folder), generator
     state = {name: value.contiguous() for name, value in denoiser.state_dict().items()}
     with atomic_write(folder / "generator.safetensors") as temporary:
         save_file(state, temporary)
@@ -180,7 +185,7 @@ def save_generator(
     write_json(folder / "generator.json", description)
 
 
-def load_generator(folder: str | Path) -> tuple[Denoiser, GeneratorConfig]:
+def load_generator(folder: str | Path) -> Generator:
     """The generator saved in `folder`, in evaluation mode, on the CPU.
 
     Raises:
@@ -207,4 +212,4 @@ def load_generator(folder: str | Path) -> tuple[Denoiser, GeneratorConfig]:
         raise InputError(
             f"{path} is missing, damaged or of another architecture: train the generator again"
         ) from error
-    return denoiser.eval(), config
+    return Generator(denoiser.eval(), config)

@@ -14,8 +14,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ddid.balance.diffusion import Denoiser, NoisyBatch, centre, edm_loss, training_sigma
-from ddid.balance.network import GeneratorConfig, build, load_generator, save_generator
+from ddid.balance.diffusion import NoisyBatch, centre, edm_loss, training_sigma
+from ddid.balance.network import Generator, GeneratorConfig, build, load_generator, save_generator
 from ddid.balance.seeds import seed_of
 from ddid.balance.warp import apply_warps, draw_warps
 from ddid.checkpoint import Settings, check_settings, load_checkpoint, save_checkpoint
@@ -72,7 +72,7 @@ def train_generator(
     training: GeneratorTraining,
     folder: str | Path,
     progress: Progress | None = None,
-) -> Denoiser:
+) -> Generator:
     """Train on real images, going on from what `folder` holds; the averaged weights are kept.
 
     Args:
@@ -92,11 +92,13 @@ def train_generator(
         trainer = GeneratorTrainer(real, config, training, accelerator)
         trainer.run(folder, settings, progress)
         if accelerator.is_main_process:
-            save_generator(trainer.average, config, folder, settings)
+            save_generator(Generator(trainer.average, config), folder, settings)
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         accelerator.wait_for_everyone()
     check_settings(folder, read_json(folder / "generator.json")["settings"], settings)
-    return load_generator(folder)[0].to(accelerator.device)
+    generator = load_generator(folder)
+    generator.denoiser.to(accelerator.device)
+    return generator
 
 
 class GeneratorTrainer:
