@@ -32,16 +32,24 @@ class Scene:
     def batches(self, size: int) -> Iterator["Scene"]:
         """Cut into scenes of at most `size` images, as floats on the guides' device."""
         for start in range(0, len(self.images), size):
-            yield self.part(slice(start, start + size))
+            yield self.part(slice(start, start + size)).ready()
 
     def part(self, index: slice) -> "Scene":
-        """The scene of some of the images, as floats in [0, 1] on the guides' device."""
-        images = self.images[index].to(self.guides.own.device)
+        """The scene of some of the images."""
+        return replace(
+            self,
+            images=self.images[index],
+            guides=self.guides[index],
+            surrogate=self.surrogate.part(index) if self.surrogate else None,
+        )
+
+    def ready(self) -> "Scene":
+        """The same scene with its images in [0, 1], on the guides' device."""
+        images = self.images.to(self.guides.own.device)
         return replace(
             self,
             images=images / 255 if images.dtype == torch.uint8 else images,
-            guides=self.guides[index],
-            surrogate=self.surrogate.part(index) if self.surrogate else None,
+            surrogate=self.surrogate.ready() if self.surrogate else None,
         )
 
 

@@ -1,0 +1,172 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from ddid.attack import ATTACKS, STANDARD
+from ddid.attack.loop import Budget
+from ddid.errors import InputError
+from ddid.metric.ranking import rank
+from ddid.model import embed as embed_all
+from ddid.report import robustness
+from ddid.report.robustness import Plan, attack_images, evaluate, over_eps, over_steps, sweep
+from ddid.report.subject import Subject
+
+QUICK = Plan(attacks=("fna", "sma", "ifgsm"), budget=Budget(steps=4))
+
+
+def test_scores_are_those_of_the_rounded_attacked_queries(subject, tmp_path):
+    found = evaluate(subject, tmp_path, replace(QUICK, attacks=("fna",)))
+    attacked, cost = attack_images("fna", subject, QUICK)
+    assert attacked.dtype == torch.uint8
+    features = embed_all(subject.embed, attacked)
+    wanted = rank(*subject.sides(features, subject.gallery_features)).summary()
+    assert wanted.items() <= found.summary()["fna"].items()
+    assert cost == {"embeddings": 4, "gradients": 4, "largest_change": 4}
+
+
+def test_attacks_hurt_and_the_worst_case_is_below_every_one(subject, tmp_path):
+    table = evaluate(subject, tmp_path, QUICK).summary()
+    for name in QUICK.attacks:
+        assert table[name]["mAP"] < table["clean"]["mAP"]
+        for metric in ("mAP", "rank1", "rank5", "mINP"):
+            assert table["worst"][metric] <= table[name][metric]
+
+
+def test_worst_case_is_per_query(subject, tmp_path):
+    rankings = evaluate(subject, tmp_path, QUICK).rankings
+    for row in range(len(subject.query)):
+        everywhere = [rankings[name].ap[row] for name in ("clean", *QUICK.attacks)]
+        assert rankings["worst"].ap[row] == min(everywhere)
+
+
+def test_unseen_families_do_not_enter_the_worst_case(subject, tmp_path):
+    plain = evaluate(subject, tmp_path, QUICK).summary()["worst"]
+    more = replace(QUICK, attacks=(*QUICK.attacks, "patch"))
+    assert evaluate(subject, tmp_path, more).summary()["worst"] == plain
+
+
+def test_every_attack_runs_and_stays_in_its_bounds(subject, tmp_path):
+    budget = Budget(steps=3, queries=5)
+    found = evaluate(subject, tmp_path, Plan(tuple(ATTACKS), budget), surrogate=subject)
+    assert set(found.rankings) == {"clean", "worst", *ATTACKS}
+    for name, entry in ATTACKS.items():
+        assert found.costs[name]["largest_change"] > 0
+        if entry.bounded:
+            assert found.costs[name]["largest_change"] <= 8
+    assert found.costs["square"]["embeddings"] == 1 + budget.queries
+    assert found.costs["square"]["gradients"] == 0
+
+
+def test_gallery_side_leaves_distractors_clean(subject, tmp_path):
+    plan = replace(QUICK, side="gallery")
+    assert int(subject.gallery.pids[subject.targets("gallery")].min()) > 0
+    table = evaluate(subject, tmp_path, plan).summary()
+    assert table["fna"]["mAP"] < table["clean"]["mAP"]
+
+
+def test_resuming_runs_only_what_is_missing_and_reports_the_same(subject, tmp_path, monkeypatch):
+    whole = evaluate(subject, tmp_path / "whole", QUICK)
+    evaluate(subject, tmp_path / "part", replace(QUICK, attacks=("fna",)))
+    ran = []
+    original = robustness.measure
+    monkeypatch.setattr(
+        robustness, "measure", lambda name, *rest: ran.append(name) or original(name, *rest)
+    )
+    resumed = evaluate(subject, tmp_path / "part", QUICK)
+    assert ran == ["sma", "ifgsm"]
+    assert resumed.summary() == whole.summary()
+    for name in QUICK.attacks:
+        first, second = ((tmp_path / part / f"{name}.json") for part in ("whole", "part"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"budget": Budget(steps=5)}, {"side": "gallery"}])
+def test_another_plan_does_not_reuse_a_result(subject, tmp_path, change):
+    plan = replace(QUICK, attacks=("sma",))
+    evaluate(subject, tmp_path, plan)
+    before = json.loads((tmp_path / "sma.json").read_text())
+    evaluate(subject, tmp_path, replace(plan, **change))
+    after = json.loads((tmp_path / "sma.json").read_text())
+    assert before["key"] != after["key"]
+
+
+def test_another_model_does_not_reuse_a_result(subject, tmp_path):
+    plan = replace(QUICK, attacks=("sma",))
+    evaluate(subject, tmp_path, plan)
+    before = json.loads((tmp_path / "sma.json").read_text())
+    other = Subject.of(lambda x: subject.embed(x) + 1, subject.query, subject.gallery)
+    evaluate(other, tmp_path, plan)
+    after = json.loads((tmp_path / "sma.json").read_text())
+    assert before["key"] != after["key"]
+
+
+def test_more_eps_and_more_steps_hurt_more(subject, tmp_path):
+    plan = replace(QUICK, attacks=("fna",))
+    table = sweep(subject, tmp_path, plan, over_eps(Budget(steps=8), [0, 2, 16]))
+    curve = table.query("attack == 'fna' and metric == 'mAP'").set_index("eps")["value"]
+    clean = table.query("attack == 'clean' and metric == 'mAP'")["value"].iloc[0]
+    assert curve.iloc[0] == clean
+    assert curve.is_monotonic_decreasing
+    table = sweep(subject, tmp_path, plan, over_steps(Budget(), [1, 8]))
+    steps = table.query("attack == 'fna' and metric == 'mAP'").set_index("steps")["value"]
+    assert steps[8] < steps[1]
+
+
+def test_rows_are_tidy(subject, tmp_path):
+    rows = evaluate(subject, tmp_path, QUICK).rows()
+    assert list(rows.columns) == ["attack", "family", "metric", "value"]
+    assert not rows.duplicated(["attack", "metric"]).any()
+    assert set(rows["metric"]) >= {"mAP", "rank1", "rank10", "mINP", "std", "worst_decile"}
+    assert set(STANDARD) >= set(QUICK.attacks)
+
+
+class Fussy(nn.Module):
+    """A model with one fault."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.train(fault == "training")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        flat = images.flatten(1)[:, :8]
+        if self.fault == "single" and len(images) == 1:
+            raise ValueError("Expected more than 1 value per channel")
+        if self.fault == "switches":
+            self.train()
+        wrong = {
+            "nan": flat * torch.nan,
+            "flat": flat.sum(1),
+            "batch": flat[:1].repeat(2, 1)[: max(1, len(images) - 1)],
+            "length": flat[:, : 1 + len(images)],
+            "integer": flat.long(),
+        }
+        return wrong.get(self.fault, flat)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("training", "is in training mode"),
+        ("switches", "switched itself to training mode"),
+        ("single", "fails on a batch of 1 images"),
+        ("nan", "NaN"),
+        ("flat", r"\(N, D\)"),
+        ("batch", "2 images gave 1 embeddings"),
+        ("length", "lengths"),
+        ("integer", "floating-point"),
+    ],
+)
+def test_a_faulty_model_gets_one_sentence(query, gallery, fault, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Subject.of(Fussy(fault), query, gallery)
+
+
+def test_unknown_attacks_and_a_missing_surrogate_are_told(subject, tmp_path):
+    with pytest.raises(InputError, match="unknown attack 'pgd'"):
+        Plan(attacks=("pgd",))
+    with pytest.raises(InputError, match="surrogate"):
+        evaluate(subject, tmp_path, Plan(attacks=("transfer",)))
