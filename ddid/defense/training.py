@@ -7,7 +7,7 @@ with the weights it would have had.
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +117,18 @@ def train(
         return load_model(folder).to(accelerator.device)
 
 
+def describe_recipe(recipe: Recipe) -> Settings:
+    """A recipe's name and switches as JSON values; what its functions do is the code's version."""
+    named = [f.name for f in fields(recipe) if f.name not in ("card", "craft", "loss")]
+    switches = {f"recipe.{name}": getattr(recipe, name) for name in named}
+    return json.loads(json.dumps(switches, default=asdict))
+
+
 def describe_run(recipe: Recipe, train_set: ImageSet, config: TrainConfig) -> Settings:
     """Everything the final weights depend on, as JSON values."""
-    switches = replace(recipe, card=None, craft=None, loss=None)  # type: ignore[arg-type]
-    described = {f"recipe.{name}": value for name, value in asdict(switches).items() if value}
-    data = hashlib.blake2b(train_set.images.numpy().tobytes(), digest_size=16).hexdigest()
-    described |= asdict(config) | {"classes": train_set.classes, "images": data}
-    return json.loads(json.dumps(described))
+    digest = hashlib.blake2b(train_set.images.numpy().tobytes(), digest_size=16).hexdigest()
+    data = {"classes": train_set.classes, "images": digest}
+    return describe_recipe(recipe) | json.loads(json.dumps(asdict(config) | data))
 
 
 class Trainer:

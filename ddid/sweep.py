@@ -1,0 +1,251 @@
+"""The experiment: every recipe, several seeds, every attack, two domains, in one tidy table.
+
+A cell is one recipe under one seed; the seed decides the street's people and the training. Cells
+run in worker processes with one thread each and leave `rows.json`, so a sweep that was
+interrupted goes on where it stopped.
+"""
+
+import json
+import multiprocessing
+import os
+import platform
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ddid.attack.suite import find_attack
+from ddid.data.loading import ImageSet
+from ddid.data.manifest import query_gallery
+from ddid.data.market import read_market
+from ddid.data.street import StreetConfig, write_street
+from ddid.defense.log import read_log
+from ddid.defense.recipes import find_recipe
+from ddid.defense.training import TrainConfig, describe_recipe, train
+from ddid.errors import require
+from ddid.model import ReIDNet, load_model
+from ddid.parameters import REPOSITORY, check_parameters
+from ddid.pipeline import read_profile
+from ddid.report.robustness import Plan, evaluate
+from ddid.report.subject import Subject
+from ddid.run import Progress, atomic_write, read_json, resolve, write_json
+
+NOTEBOOK = "03_adversarial_meta_training"
+RESULTS = REPOSITORY / "figures" / "results"
+HOME, AWAY = "downtown", "campus"
+COLUMNS = ["recipe", "seed", "domain", "attack", "metric", "value", "profile", "hardware"]
+METRICS = ["mAP", "rank1", "mINP", "std", "worst_decile", "forward", "backward", "seconds"]
+RECIPES = (
+    "none",
+    "offline_at",
+    "classifier_at",
+    "trades",
+    "goat",
+    "act",
+    "hm",
+    "dynamic_budget",
+    "metric_at",
+    "metric_at+discriminator",
+    "metric_at+meta",
+    "metric_at+fnes",
+    "ddid",
+)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is compared; everything else is the profile's."""
+
+    profile: str = "bench"
+    recipes: Sequence[str] = RECIPES
+    seeds: Sequence[int] = (0, 1, 2)
+    attacks: Sequence[str] = ("fna", "sma", "ifgsm", "auto")
+    """Standard attacks at home; the worst case is over them and clean."""
+    unseen: Sequence[str] = ("universal", "transfer", "square", "color", "warp", "patch")
+    """Attack families that no recipe trains on; `unseen` is their mean."""
+    away: Sequence[str] = ("fna",)
+    """Attacks in the second domain, whose people and cameras nobody trained on."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recipe under one seed."""
+
+    sweep: Sweep
+    recipe: str
+    seed: int
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the cell's model, attacks and rows are kept."""
+        return self.root / f"seed{self.seed}" / self.recipe
+
+
+def run_sweep(
+    sweep: Sweep,
+    out: str | Path = "",
+    csv: Path = RESULTS / "defenses.csv",
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Run the cells that are left and write all finished ones to `csv` after each.
+
+    Args:
+        sweep: what to compare.
+        out: folder of the cells, `runs/PROFILE/defenses` if empty; relative to the repository.
+        csv: tidy table with `COLUMNS`.
+        workers: processes, one thread each; all cores if 0, one where a GPU does the work.
+        progress: told the cells done.
+
+    Raises:
+        InputError: unknown recipe, attack or profile, or a cell that failed on bad input.
+    """
+    root = resolve(out or f"runs/{sweep.profile}/defenses")
+    cells = [Cell(sweep, name, seed, root) for seed in sweep.seeds for name in sweep.recipes]
+    _check(sweep)
+    done = [cell for cell in cells if _finished(cell)]
+    left = [cell for cell in cells if cell not in done]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers or _processes(), context, _one_thread) as pool:
+        list(pool.map(prepare_seed, [Cell(sweep, "none", seed, root) for seed in sweep.seeds]))
+        for future in as_completed([pool.submit(run_cell, cell) for cell in left]):
+            done.append(future.result())
+            collect(done, csv)
+            if progress:
+                progress("cells of the sweep", len(done), len(cells))
+    return collect(done, csv)
+
+
+def collect(cells: Sequence[Cell], csv: Path) -> pd.DataFrame:
+    """One table of the finished cells, in the sweep's order, also written to `csv`."""
+    sweep = cells[0].sweep
+    ordered = sorted(cells, key=lambda c: (sweep.recipes.index(c.recipe), c.seed))
+    parts = [pd.DataFrame(read_json(cell.folder / "rows.json")["rows"]) for cell in ordered]
+    table = pd.concat(parts, ignore_index=True)[COLUMNS]
+    with atomic_write(csv) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4g")
+    return table
+
+
+def prepare_seed(cell: Cell) -> None:
+    """Write a seed's two streets and train the network that transfer attacks start from."""
+    for domain in (HOME, AWAY):
+        _street(cell, domain)
+    _train(cell, "none", cell.root / f"seed{cell.seed}" / "surrogate", shift=1000)
+
+
+def run_cell(cell: Cell) -> Cell:
+    """Train one recipe, attack it in both domains, and write `rows.json`."""
+    net = _train(cell, cell.recipe, cell.folder)
+    table = pd.concat([_measure(cell, net, HOME), _measure(cell, net, AWAY), _cost(cell.folder)])
+    table = table[table["metric"].isin(METRICS)].assign(
+        recipe=cell.recipe, seed=cell.seed, profile=cell.sweep.profile, hardware=hardware()
+    )
+    rows = table[COLUMNS].to_dict("records")
+    write_json(cell.folder / "rows.json", {"plan": _plan(cell), "rows": rows})
+    return cell
+
+
+def hardware() -> str:
+    """What the seconds were measured on."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s) of {os.cpu_count()}"
+
+
+def train_config(parameters: dict[str, Any], seed: int) -> TrainConfig:
+    """The training configuration that notebook 03 would use under the same parameters."""
+    return TrainConfig(
+        backbone=parameters["backbone"],
+        steps=parameters["train_steps"],
+        identities=parameters["identities_per_batch"],
+        images_per_identity=parameters["images_per_identity"],
+        lr=parameters["learning_rate"],
+        eps=parameters["train_eps"],
+        attack_step=parameters["train_attack_step"],
+        attack_steps=parameters["train_attack_steps"],
+        seed=seed,
+    )
+
+
+def _plan(cell: Cell) -> dict[str, Any]:
+    """What a cell's rows depend on; rows made under another plan do not count."""
+    parameters = _parameters(cell.sweep)
+    plan = asdict(replace(cell.sweep, recipes=(), seeds=())) | {
+        "recipe": describe_recipe(find_recipe(cell.recipe)),
+        "training": asdict(train_config(parameters, cell.seed)),
+        "size": [parameters["image_height"], parameters["image_width"]],
+    }
+    return json.loads(json.dumps(plan))
+
+
+def _parameters(sweep: Sweep) -> dict[str, Any]:
+    return check_parameters(NOTEBOOK, read_profile(sweep.profile))
+
+
+def _finished(cell: Cell) -> bool:
+    path = cell.folder / "rows.json"
+    return path.exists() and read_json(path)["plan"] == _plan(cell)
+
+
+def _check(sweep: Sweep) -> None:
+    for name in sweep.recipes:
+        find_recipe(name)
+    for name in (*sweep.attacks, *sweep.unseen, *sweep.away):
+        find_attack(name)
+    require(bool(sweep.recipes and sweep.seeds), "a sweep needs a recipe and a seed at least")
+    _parameters(sweep)
+
+
+def _processes() -> int:
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _street(cell: Cell, domain: str) -> tuple[pd.DataFrame, tuple[int, int]]:
+    """Manifest of a seed's street in one domain, and the image size."""
+    parameters = _parameters(cell.sweep)
+    size = (parameters["image_height"], parameters["image_width"])
+    config = StreetConfig(height=size[0], width=size[1], domain=domain, seed=cell.seed)
+    root = write_street(cell.root / f"seed{cell.seed}" / "streets" / domain, config)
+    return read_market(root).manifest, size
+
+
+def _train(cell: Cell, recipe: str, folder: Path, shift: int = 0) -> ReIDNet:
+    manifest, size = _street(cell, HOME)
+    images = ImageSet.read(manifest[manifest["split"] == "train"], size)
+    config = train_config(_parameters(cell.sweep), cell.seed + shift)
+    return train(recipe, images, config, folder / "model")
+
+
+def _measure(cell: Cell, net: ReIDNet, domain: str) -> pd.DataFrame:
+    """Tidy rows of one domain: clean, every attack, the worst case, the mean of the unseen."""
+    manifest, size = _street(cell, domain)
+    query, gallery = (ImageSet.read(rows, size) for rows in query_gallery(manifest))
+    surrogate = load_model(cell.root / f"seed{cell.seed}" / "surrogate" / "model")
+    surrogate.to(net.neck.weight.device)
+    subjects = [Subject.of(model, query, gallery) for model in (net, surrogate)]
+    home = domain == HOME
+    attacks = (*cell.sweep.attacks, *cell.sweep.unseen) if home else cell.sweep.away
+    plan = Plan(attacks=attacks, seed=cell.seed)
+    found = evaluate(subjects[0], cell.folder / "attacks" / domain, plan, subjects[1])
+    rows = found.rows().assign(domain=domain)
+    unseen = rows[rows["attack"].isin(cell.sweep.unseen)]
+    means = unseen.groupby("metric", as_index=False)["value"].mean()
+    return pd.concat([rows, means.assign(domain=domain, attack="unseen")])
+
+
+def _cost(folder: Path) -> pd.DataFrame:
+    """Images through the network and back, and seconds, of the whole training."""
+    logs = [read_log(path.parent) for path in (folder / "model").rglob("train_log.jsonl")]
+    totals = pd.concat(logs)[["forward", "backward", "seconds"]].sum()
+    table = totals.rename_axis("metric").reset_index(name="value")
+    return table.assign(domain=HOME, attack="training")

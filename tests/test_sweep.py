@@ -1,0 +1,65 @@
+"""The sweep: tidy, resumable, and refusing what it does not know."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from ddid.errors import InputError
+from ddid.sweep import COLUMNS, RECIPES, Sweep, run_sweep
+
+TINY = {
+    "out": "unused",
+    "image_height": 32,
+    "image_width": 16,
+    "train_steps": 2,
+    "identities_per_batch": 4,
+    "images_per_identity": 2,
+    "train_attack_steps": 1,
+}
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    profile = tmp_path / "tiny.yaml"
+    profile.write_text(yaml.safe_dump(TINY))
+    return Sweep(str(profile), ("none", "ddid"), (0,), attacks=("fgsm",), unseen=("color",))
+
+
+@pytest.mark.slow
+def test_sweep_is_tidy_and_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
+    run = {"out": tmp_path / "cells", "csv": tmp_path / "defenses.csv", "workers": 2}
+    table = run_sweep(tiny, **run)
+    assert list(table.columns) == COLUMNS
+    assert not table.duplicated(["recipe", "seed", "domain", "attack", "metric"]).any()
+    home = table[table["domain"] == "downtown"]
+    wanted = {"clean", "fgsm", "color", "unseen", "worst", "training"}
+    assert set(home["attack"]) == wanted
+    assert set(table["recipe"]) == {"none", "ddid"}
+    one = home[(home["recipe"] == "none") & (home["metric"] == "mAP")].set_index("attack")["value"]
+    assert one["unseen"] == pytest.approx(one["color"], rel=1e-3)
+    assert one["worst"] <= min(one["clean"], one["fgsm"]) + 1e-3
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
+    again = run_sweep(tiny, **run)
+    pd.testing.assert_frame_equal(table, again)
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"recipes": ("magic",)}, "no recipe 'magic'"),
+        ({"attacks": ("magic",)}, "unknown attack 'magic'"),
+        ({"seeds": ()}, "a seed at least"),
+        ({"profile": "magic"}, "no profile 'magic'"),
+    ],
+)
+def test_what_it_does_not_know_is_refused_before_anything_runs(wrong, sentence, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        run_sweep(Sweep(**wrong), tmp_path / "cells", tmp_path / "x.csv")
+    assert not (tmp_path / "cells").exists()
+
+
+def test_every_recipe_is_in_the_experiment():
+    from ddid.defense.recipes import recipes
+
+    assert set(RECIPES) == recipes().keys()
