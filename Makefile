@@ -33,6 +33,9 @@ figures: demo
 	cp $(OUT)/*/figures/*.png figures/
 	$(BIN)/ddid tables
 
+bench: $(READY)
+	$(BIN)/ddid sweep bench --csv figures/results/defenses.csv
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -26,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ddid {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_sweep(commands)
     _add_doctor(commands)
     tables = commands.add_parser("tables", help="fill the README's tables from figures/results")
     tables.set_defaults(command=_tables)
@@ -49,6 +50,17 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.set_defaults(command=_run)
 
 
+def _add_sweep(commands: argparse._SubParsersAction) -> None:
+    sweep = commands.add_parser("sweep", help="compare every defense: recipes, seeds, attacks")
+    sweep.add_argument("profile", metavar="PROFILE", help="bench, or another profile")
+    sweep.add_argument("--out", default="", metavar="DIR", help="default runs/PROFILE/defenses")
+    sweep.add_argument("--csv", default="", metavar="FILE", help="table (default in DIR)")
+    sweep.add_argument("--seeds", type=int, default=3, metavar="N", help="how many (default 3)")
+    sweep.add_argument("--recipes", nargs="+", default=[], metavar="NAME", help="default all")
+    sweep.add_argument("--workers", type=int, default=0, metavar="N", help="default one a core")
+    sweep.set_defaults(command=_sweep)
+
+
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
     doctor = commands.add_parser("doctor", help="check the installation and a data folder")
     doctor.add_argument("--data", default="", metavar="ROOT", help="folder in Market-1501 layout")
@@ -68,6 +80,25 @@ def _run(options: argparse.Namespace) -> int:
     )
     sys.stdout.write(summary(root))
     return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from ddid.sweep import RECIPES, Sweep, run_sweep
+
+    recipes = tuple(options.recipes) or RECIPES
+    run_sweep(
+        Sweep(options.profile, recipes, tuple(range(options.seeds))),
+        options.out,
+        options.csv,
+        options.workers,
+        _say,
+    )
+    return 0
+
+
+def _say(what: str, done: int, total: int) -> None:
+    sys.stdout.write(f"{what}: {done}/{total}\n")
+    sys.stdout.flush()
 
 
 def _doctor(options: argparse.Namespace) -> int:

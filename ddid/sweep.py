@@ -28,14 +28,13 @@ from ddid.defense.recipes import find_recipe
 from ddid.defense.training import TrainConfig, describe_recipe, train
 from ddid.errors import require
 from ddid.model import ReIDNet, load_model
-from ddid.parameters import REPOSITORY, check_parameters
+from ddid.parameters import check_parameters
 from ddid.pipeline import read_profile
 from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
 from ddid.run import Progress, atomic_write, read_json, resolve, write_json
 
 NOTEBOOK = "03_adversarial_meta_training"
-RESULTS = REPOSITORY / "figures" / "results"
 HOME, AWAY = "downtown", "campus"
 COLUMNS = ["recipe", "seed", "domain", "attack", "metric", "value", "profile", "hardware"]
 METRICS = ["mAP", "rank1", "mINP", "std", "worst_decile", "forward", "backward", "seconds"]
@@ -89,7 +88,7 @@ class Cell:
 def run_sweep(
     sweep: Sweep,
     out: str | Path = "",
-    csv: Path = RESULTS / "defenses.csv",
+    csv: str | Path = "",
     workers: int = 0,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -98,7 +97,7 @@ def run_sweep(
     Args:
         sweep: what to compare.
         out: folder of the cells, `runs/PROFILE/defenses` if empty; relative to the repository.
-        csv: tidy table with `COLUMNS`.
+        csv: where the tidy table with `COLUMNS` goes, `out/defenses.csv` if empty.
         workers: processes, one thread each; all cores if 0, one where a GPU does the work.
         progress: told the cells done.
 
@@ -106,6 +105,7 @@ def run_sweep(
         InputError: unknown recipe, attack or profile, or a cell that failed on bad input.
     """
     root = resolve(out or f"runs/{sweep.profile}/defenses")
+    csv = resolve(csv) if csv else root / "defenses.csv"
     cells = [Cell(sweep, name, seed, root) for seed in sweep.seeds for name in sweep.recipes]
     _check(sweep)
     done = [cell for cell in cells if _finished(cell)]
