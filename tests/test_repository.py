@@ -157,3 +157,18 @@ def test_nothing_on_disk_is_executable_by_a_loader():
     calls = re.compile(r"\b(pickle\.|torch\.load\(|torch\.save\(|joblib\.|allow_pickle=True)")
     guilty = [str(path) for path in LIBRARY if calls.search(path.read_text())]
     assert guilty == []
+
+
+def test_readme_maps_the_paper_to_code_and_tests_that_exist():
+    import importlib
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## From the paper to the code")[1].split("\n## ")[0]
+    names = re.findall(r"`(ddid\.[\w.]+)`", section)
+    assert len(names) > 10
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        found = importlib.import_module(module)
+        assert hasattr(found, attribute) or importlib.import_module(name)
+    for test in re.findall(r"`(tests/[\w/.]+)`", section):
+        assert (ROOT / test).is_file(), test
