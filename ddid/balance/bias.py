@@ -130,7 +130,7 @@ def summarise(table: pd.DataFrame) -> dict[str, float]:
     """A data set's bias in a few numbers, from `identity_bias`, joined with `image_bias` or not.
 
     `near_duplicates` is over images; `camera_dominance`, `camera_entropy` and `effective_images`
-    are means over identities.
+    are means over identities. A measure that cannot be taken (no camera known) is left out.
     """
     images = table["images"]
     summary = {
@@ -142,4 +142,4 @@ def summarise(table: pd.DataFrame) -> dict[str, float]:
     if "near_duplicates" in table:
         summary["near_duplicates"] = float((table["near_duplicates"] * images).sum() / images.sum())
         summary["effective_images"] = float(table["effective_images"].mean())
-    return summary
+    return {name: value for name, value in summary.items() if np.isfinite(value)}

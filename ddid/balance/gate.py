@@ -67,6 +67,10 @@ class Judge:
     thumbs: Tensor  # (N, T) of the real images
     statistics: Tensor  # (2, 2): smallest and largest brightness and contrast of real images
 
+    def features(self, pixels: Tensor) -> Tensor:
+        """ReID embeddings (B, D) of images in [0, 1]; an `Embed`."""
+        return self.identity(pixels.to(self.identity.mean.device)).cpu()
+
     def agreement(self, images: ImageSet) -> tuple[Tensor, Tensor]:
         """Rank, from 1, of the wanted identity and of the wanted camera, int64 (N,) each."""
         return (

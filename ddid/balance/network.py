@@ -22,7 +22,7 @@ UNet = dict[str, Any]
 """Settings of a `UNet2DModel`, as in its `config.json`."""
 
 
-def unet_settings(channels: Iterable[int] = (64, 96, 128), patch: int = 2, layers: int = 1) -> UNet:
+def unet_settings(channels: Iterable[int] = (32, 64, 128), patch: int = 2, layers: int = 1) -> UNet:
     """A U-Net with attention at its lowest level, working on patch×patch pixels at a time.
 
     Our choice: folding patches into channels (pixel-unshuffle) makes a CPU step several times
@@ -55,7 +55,7 @@ class GeneratorConfig:
     @property
     def patch(self) -> int:
         """Side of the square of pixels folded into channels."""
-        return round((self.unet["in_channels"] / 3) ** 0.5)
+        return round((self.unet["out_channels"] / 3) ** 0.5)
 
     def __post_init__(self) -> None:
         factor = self.patch * 2 ** (len(self.unet["block_out_channels"]) - 1)
