@@ -1,0 +1,64 @@
+"""The quality report's measures: known answers and the direction they must move in."""
+
+import pytest
+import torch
+
+from ddid.balance.gate import JudgeTraining, train_judge
+from ddid.balance.quality import diversity, frechet_distance, quality_report, quality_table
+from ddid.data.loading import ImageSet
+from ddid.errors import InputError
+
+
+def cloud(mean, scale, count=20_000, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return mean + scale * torch.randn(count, 3, generator=draw, dtype=torch.float64)
+
+
+def test_frechet_distance_of_known_gaussians():
+    one, other = cloud(0.0, 1.0), cloud(2.0, 3.0, seed=1)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-8)
+    assert frechet_distance(one, other) == pytest.approx(3 * (2**2 + (3 - 1) ** 2), rel=0.03)
+    assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one))
+
+
+def test_frechet_distance_bears_fewer_images_than_features():
+    draw = torch.Generator().manual_seed(0)
+    one, other = torch.randn(5, 40, generator=draw), torch.randn(4, 40, generator=draw)
+    assert frechet_distance(one, other) > 0
+    with pytest.raises(InputError, match="two images"):
+        frechet_distance(one[:1], other)
+
+
+def test_diversity_is_one_for_orthogonal_images_and_skips_the_lonely():
+    features = torch.cat([torch.eye(4), torch.ones(1, 4)])
+    assert diversity(features, torch.tensor([1, 1, 2, 2, 3])) == pytest.approx(1)
+    assert diversity(torch.ones(4, 2), torch.ones(4)) == pytest.approx(0.25)
+    assert diversity(torch.ones(1, 2), torch.ones(1)) is None
+
+
+@pytest.fixture(scope="module")
+def judge(real, tmp_path_factory):
+    training = JudgeTraining(steps=40, classes=3)
+    return train_judge(real, training, tmp_path_factory.mktemp("judge"))
+
+
+def test_good_images_score_better_than_noise(judge, real):
+    alike = ImageSet(real.images.flip(-1), real.pids, real.camids, real.paths)
+    noise = torch.randint(0, 256, real.images.shape, dtype=torch.uint8)
+    good = quality_report(real, alike, judge)
+    bad = quality_report(real, ImageSet(noise, real.pids, real.camids, real.paths), judge)
+    assert good["identity_agreement"] == good["camera_agreement"] == 1
+    assert bad["identity_agreement"] < 0.7
+    assert good["frechet_synthetic"] < bad["frechet_synthetic"]
+    assert good["nearest_synthetic"] < bad["nearest_synthetic"]
+    assert good["identity_agreement_unseen"] is None
+    assert quality_table(good).loc["identity recognised", "synthetic"] == 1
+
+
+def test_unseen_pairs_are_counted_apart(judge, real):
+    seen = real.take((real.pids != 3) | (real.camids != 2))
+    new = real.take((real.pids == 3) | (real.pids == 7))
+    report = quality_report(seen, new, judge)
+    assert report["identity_agreement_unseen"] == 1
+    wrong = ImageSet(new.images, new.pids, 3 - new.camids, new.paths)
+    assert quality_report(seen, wrong, judge)["camera_agreement_unseen"] == 0
