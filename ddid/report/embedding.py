@@ -2,72 +2,54 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ddid.attack import craft
-from ddid.attack.guides import Guides, find_guides
-from ddid.attack.loop import Budget
-from ddid.attack.suite import Scene
-from ddid.data.loading import ImageSet
 from ddid.errors import require
 from ddid.metric.distance import normalize
 from ddid.metric.ranking import Embedded
-from ddid.model import ReIDNet, embed
+from ddid.model import embed
+from ddid.report.robustness import Plan, attack_images
+from ddid.report.subject import Subject
 from ddid.run import atomic_write
 
 
 @dataclass(frozen=True)
 class UnderAttack:
-    """Queries through one model, before and after an attack, beside the gallery."""
+    """A subject's queries before and after an attack, beside its gallery."""
 
+    images: Tensor  # the attacked queries, uint8 (Q, 3, H, W)
     gallery: Embedded
     clean: Embedded
     attacked: Embedded
-    images: Tensor  # the attacked queries, uint8 (Q, 3, H, W)
-    guides: Guides
+    own: Tensor  # (Q, D) mean clean embedding of each query's identity
+
+    @classmethod
+    def of(cls, subject: Subject, attack: str, plan: Plan) -> "UnderAttack":
+        """Attack all queries of a subject."""
+        images, _ = attack_images(attack, subject, plan)
+        clean, gallery = subject.sides(subject.query_features, subject.gallery_features)
+        attacked = Embedded(embed(subject.embed, images), clean.pids, clean.camids)
+        own = subject.guides("query", plan.metric).same.cpu()
+        return cls(images, gallery, clean, attacked, own)
 
     def shift(self) -> dict[str, float]:
         """How far the attack moved embeddings, in cosine similarity, means over the queries.
 
-        `own_clean` and `own_attacked`: to the centroid of the query's identity; `kept`: of the
-        attacked embedding to the clean one.
+        `own_clean` and `own_attacked`: to the mean embedding of the query's identity; `kept`: of
+        the attacked embedding to the clean one.
         """
-        clean, attacked = (normalize(part.embeddings) for part in (self.clean, self.attacked))
-        own = normalize(self.guides.same)
+        own, clean, attacked = (
+            normalize(part) for part in (self.own, self.clean.embeddings, self.attacked.embeddings)
+        )
         return {
             "own_clean": float((clean * own).sum(1).mean()),
             "own_attacked": float((attacked * own).sum(1).mean()),
             "kept": float((clean * attacked).sum(1).mean()),
         }
-
-
-def see(model: ReIDNet, images: ImageSet) -> Embedded:
-    """Embed images with their labels, on the model's device."""
-    device = next(model.parameters()).device
-    embeddings = embed(model, images.images.to(device))
-    return Embedded(embeddings, images.pids, images.camids).to(device)
-
-
-def see_under_attack(
-    model: ReIDNet,
-    query: ImageSet,
-    gallery: ImageSet,
-    attack: str,
-    budget: Budget,
-    seed: int = 0,
-) -> UnderAttack:
-    """Attack all queries with a named attack and embed everything, on the model's device."""
-    clean = see(model, query)
-    guides = find_guides(clean.embeddings, clean.pids)
-    generator = torch.Generator().manual_seed(seed)
-    images = craft(attack, Scene(model, query.images, guides, generator), budget)
-    attacked = see(model, replace(query, images=images))
-    return UnderAttack(see(model, gallery), clean, attacked, images, guides)
 
 
 @dataclass(frozen=True)
@@ -92,8 +74,7 @@ def project(under: UnderAttack, seed: int = 0, neighbors: int = 15) -> Projectio
     from umap import UMAP
 
     gallery, clean, attacked = (
-        normalize(part.embeddings).cpu().numpy()
-        for part in (under.gallery, under.clean, under.attacked)
+        normalize(part.embeddings).numpy() for part in (under.gallery, under.clean, under.attacked)
     )
     known = np.concatenate([gallery, clean])
     require(len(known) >= 4, f"a map needs at least 4 clean images, got {len(known)}")
@@ -113,7 +94,7 @@ def save_embeddings(path: str | Path, seen: Mapping[str, UnderAttack]) -> None:
     """Write `MODEL.gallery`, `MODEL.clean` and `MODEL.attacked` of each model, float32 (·, D), as
     an npz file that needs no pickle."""
     arrays = {
-        f"{name}.{part}": getattr(under, part).embeddings.cpu().numpy()
+        f"{name}.{part}": getattr(under, part).embeddings.numpy()
         for name, under in seen.items()
         for part in ("gallery", "clean", "attacked")
     }

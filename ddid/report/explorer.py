@@ -14,21 +14,23 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ddid.attack import ATTACKS, craft
-from ddid.attack.guides import Guides, find_guides
+from ddid.attack import ATTACKS
 from ddid.attack.loop import Budget
-from ddid.attack.suite import Scene
 from ddid.data.loading import ImageSet
 from ddid.errors import require
-from ddid.metric.ranking import Embedded, rank
-from ddid.model import ReIDNet
-from ddid.report.embedding import see
+from ddid.metric.ranking import rank
+from ddid.model import Embed, embed
 from ddid.report.figures.ranking import Answers, attack_card
 from ddid.report.figures.style import pictures
 from ddid.report.ranked import RankedList, ranked_list
+from ddid.report.robustness import Plan, attack_images
+from ddid.report.subject import Subject
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
+
+OFFERED = [name for name, entry in ATTACKS.items() if not entry.whole and name != "transfer"]
+"""Attacks that work on one image with nothing but the model."""
 
 REMEMBERED = 256  # views kept: going back to an earlier choice costs nothing
 LARGEST = {"eps": 32, "steps": 50}  # of the sliders; larger attacks are no longer subtle
@@ -42,7 +44,12 @@ class Choice:
     attack: str = "fna"
     query: int = 0  # row of the query set
     eps: int = 8  # largest change of a pixel, in 255ths
-    steps: int = 15  # of 1/255 each
+    steps: int = 15
+
+    @property
+    def step(self) -> float:
+        """Size of a step in 255ths: 1 at eps 8 as in the protocol, otherwise in proportion."""
+        return max(1, self.eps) / 8
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Explorer:
     Views are computed when they are first looked at, and remembered.
 
     Args:
-        models: name → network; the first one is the initial choice.
+        models: name → any callable images → embeddings; the first one is the initial choice.
         query: images to attack.
         gallery: images to rank.
         answers: length of the ranked lists.
@@ -80,7 +87,7 @@ class Explorer:
 
     def __init__(
         self,
-        models: Mapping[str, ReIDNet],
+        models: Mapping[str, Embed],
         query: ImageSet,
         gallery: ImageSet,
         *,
@@ -92,7 +99,9 @@ class Explorer:
         self.models, self.query, self.gallery = models, query, gallery
         self.answers, self.seed = answers, seed
         self.choice = Choice(next(iter(models)))
-        self._subject = lru_cache(maxsize=None)(self._embed_clean)
+        self._subject = lru_cache(maxsize=None)(
+            lambda name: Subject.of(models[name], query, gallery)
+        )
         self._look = lru_cache(maxsize=REMEMBERED)(self._compute)
 
     def choose(self, **changes: Any) -> None:
@@ -106,7 +115,7 @@ class Explorer:
         for name in changes:
             require(name in known, f"the explorer has no {name!r}: choose {', '.join(known)}")
         choice, last = replace(self.choice, **changes), len(self.query) - 1
-        for name, options in (("model", self.models), ("attack", ATTACKS)):
+        for name, options in (("model", self.models), ("attack", OFFERED)):
             value = getattr(choice, name)
             require(value in options, f"unknown {name} {value!r}: choose {', '.join(options)}")
         for name, low, high in (("query", 0, last), ("eps", 0, 255), ("steps", 1, 1000)):
@@ -122,7 +131,7 @@ class Explorer:
     def figure(self) -> Figure:
         """The view as a figure: image, perturbation, attacked image, both ranked lists."""
         view, choice = self.view, self.choice
-        gain = 127 // max(1, choice.eps)
+        gain = 127 // max(1, int(view.perturbation.abs().max()))
         amplified = (128 + gain * view.perturbation).clamp(0, 255)
         titles = {
             "image": view.image,
@@ -130,9 +139,11 @@ class Explorer:
             "attacked": view.attacked,
         }
         return attack_card(
+            f"{choice.attack} on {choice.model}\neps {choice.eps}/255, {choice.steps} steps\n"
+            f"average precision {view.ap_before:.0f} % → {view.ap_after:.0f} %",
             {title: pictures(image)[0] for title, image in titles.items()},
-            self._answers(f"before: AP {view.ap_before:.0f} %", view.image, view.before),
-            self._answers(f"after: AP {view.ap_after:.0f} %", view.attacked, view.after),
+            self._answers("before", view.image, view.before),
+            self._answers("after", view.attacked, view.after),
         )
 
     def png(self) -> bytes:
@@ -142,24 +153,19 @@ class Explorer:
         return stream.getvalue()
 
     def _answers(self, label: str, image: Tensor, found: RankedList) -> Answers:
-        gallery = pictures(self.gallery.images[found.index[0].cpu()])
-        return Answers(label, pictures(image)[0], gallery, found.right[0].cpu().numpy())
-
-    def _embed_clean(self, model: str) -> tuple[Guides, Embedded, Embedded]:
-        """Attack guides of all queries, the queries and the gallery, through one clean model."""
-        query, gallery = (see(self.models[model], images) for images in (self.query, self.gallery))
-        return find_guides(query.embeddings, query.pids), query, gallery
+        gallery = pictures(self.gallery.images[found.index[0]])
+        return Answers(label, pictures(image)[0], gallery, found.right[0].numpy())
 
     def _compute(self, choice: Choice) -> View:
-        net, row = self.models[choice.model], torch.tensor([choice.query])
-        guides, query, gallery = self._subject(choice.model)
-        image = self.query.take(row)
-        generator = torch.Generator().manual_seed(self.seed)
-        budget = Budget(eps=choice.eps / 255, steps=choice.steps)
-        attacked = craft(choice.attack, Scene(net, image.images, guides[row], generator), budget)
-        before, after = query[row], see(net, replace(image, images=attacked))
+        subject, row = self._subject(choice.model), choice.query
+        budget = Budget(eps=choice.eps / 255, step=choice.step / 255, steps=choice.steps)
+        plan = Plan(budget=budget, seed=self.seed)
+        attacked, _ = attack_images(choice.attack, subject, plan, only=slice(row, row + 1))
+        clean, gallery = subject.sides(subject.query_features, subject.gallery_features)
+        before = clean[torch.tensor([row])]
+        after = replace(before, embeddings=embed(subject.embed, attacked))
         return View(
-            image.images,
+            self.query.images[row : row + 1],
             attacked,
             ranked_list(before, gallery, self.answers),
             ranked_list(after, gallery, self.answers),
@@ -179,7 +185,7 @@ def panel(explorer: Explorer) -> "VBox":
     now, late = explorer.choice, {"continuous_update": False}
     controls = {
         "model": Dropdown(options=list(explorer.models), value=now.model),
-        "attack": Dropdown(options=list(ATTACKS), value=now.attack),
+        "attack": Dropdown(options=OFFERED, value=now.attack),
         "query": IntSlider(now.query, 0, len(explorer.query) - 1, **late),
         "eps": IntSlider(now.eps, 0, LARGEST["eps"], **late),
         "steps": IntSlider(now.steps, 1, LARGEST["steps"], **late),

@@ -29,13 +29,17 @@ def ranked_lists(rows: Sequence[Answers]) -> Figure:
 
 
 @paper_style
-def attack_card(pictures: dict[str, np.ndarray], before: Answers, after: Answers) -> Figure:
-    """What an attack does to one query: its pictures (title → (H, W, 3)), then two ranked lists."""
-    figure, axes = _grid(3, max(len(before.gallery), len(pictures) - 1))
+def attack_card(
+    caption: str, pictures: dict[str, np.ndarray], before: Answers, after: Answers
+) -> Figure:
+    """What an attack does to one query: pictures (title → (H, W, 3)), caption, two ranked lists."""
+    figure, axes = _grid(3, max(len(before.gallery), len(pictures)))
     for cell, (title, picture) in zip(axes[0], pictures.items(), strict=False):
         show_image(cell, picture, title)
     for cell in axes[0, len(pictures) :]:
         cell.set_axis_off()
+    corner = axes[0, len(pictures)]
+    corner.text(0, 1, caption, transform=corner.transAxes, va="top", fontsize=8, linespacing=1.6)
     _draw(axes[1], before)
     _draw(axes[2], after)
     return figure

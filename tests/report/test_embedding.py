@@ -1,0 +1,59 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ddid.attack.loop import Budget
+from ddid.errors import InputError
+from ddid.metric.ranking import Embedded
+from ddid.report.embedding import UnderAttack, load_embeddings, project, save_embeddings
+from ddid.report.robustness import Plan
+
+
+@pytest.fixture(scope="module")
+def under(subject):
+    return UnderAttack.of(subject, "fna", Plan(budget=Budget(steps=5)))
+
+
+def test_an_attack_moves_queries_away_from_their_identity_and_nothing_else(under, subject):
+    shift = under.shift()
+    assert shift["own_attacked"] < shift["own_clean"]
+    assert shift["kept"] < 1
+    assert torch.equal(under.gallery.embeddings, subject.gallery_features)
+
+
+def test_an_empty_budget_moves_nothing(subject):
+    under = UnderAttack.of(subject, "fna", Plan(budget=Budget(eps=0, steps=2)))
+    assert torch.equal(under.images, subject.query.images)
+    assert under.shift()["kept"] == pytest.approx(1, abs=1e-5)
+    assert torch.equal(under.clean.embeddings, under.attacked.embeddings)
+
+
+def test_embeddings_survive_the_file(under, tmp_path):
+    save_embeddings(tmp_path / "embeddings.npz", {"none": under})
+    read = load_embeddings(tmp_path / "embeddings.npz")
+    assert set(read) == {"none.gallery", "none.clean", "none.attacked"}
+    assert np.array_equal(read["none.attacked"], under.attacked.embeddings.numpy())
+    assert [path.name for path in tmp_path.iterdir()] == ["embeddings.npz"]
+
+
+def test_attacked_queries_do_not_redraw_the_map(under):
+    as_clean = project(replace(under, attacked=under.clean), seed=1)
+    moved = project(under, seed=1)
+    assert np.array_equal(as_clean.gallery, moved.gallery)
+    assert np.array_equal(as_clean.clean, moved.clean)
+    assert not np.array_equal(as_clean.attacked, moved.attacked)
+    assert moved.attacked.shape == (len(under.images), 2)
+
+
+def test_an_unmoved_query_lands_near_its_place(under):
+    shown = project(replace(under, attacked=under.clean), seed=0)
+    spread = np.linalg.norm(shown.clean - shown.clean.mean(0), axis=1).mean()
+    assert np.median(np.linalg.norm(shown.attacked - shown.clean, axis=1)) < spread
+
+
+def test_too_few_images_for_a_map_are_one_sentence(under):
+    one = Embedded(under.clean.embeddings[:1], under.clean.pids[:1])
+    with pytest.raises(InputError, match="at least 4"):
+        project(replace(under, gallery=one, clean=one, attacked=one))

@@ -1,0 +1,102 @@
+"""Figures show what they are given; their looks are judged by eye."""
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+
+from ddid.report.embedding import Projection
+from ddid.report.figures.embedding import embedding_maps
+from ddid.report.figures.gradcam import attention_maps
+from ddid.report.figures.ranking import Answers, attack_card, ranked_lists
+from ddid.report.figures.style import (
+    RIGHT,
+    WRONG,
+    new_figure,
+    paper_style,
+    pictures,
+    show_image,
+)
+
+PICTURES = np.arange(3 * 8 * 4 * 3, dtype=np.uint8).reshape(3, 8, 4, 3)
+
+
+def frame(axes) -> tuple[float, ...] | None:
+    spine = axes.spines["left"]
+    return to_rgb(spine.get_edgecolor()) if spine.get_visible() else None
+
+
+def shown(axes) -> np.ndarray:
+    return np.asarray(axes.images[0].get_array())
+
+
+def test_the_style_leaves_no_trace():
+    before = dict(matplotlib.rcParams)
+
+    @paper_style
+    def broken():
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_axes_are_always_a_grid():
+    assert new_figure(2, 2)[1].shape == (1, 1)
+    assert new_figure(2, 2, 2, 3)[1].shape == (2, 3)
+
+
+def test_pictures_are_what_matplotlib_draws():
+    images = torch.tensor([[[[0.0, 1.0]], [[0.5, 0.0]], [[1.0, 0.2]]]])
+    assert pictures(images)[0, 0].tolist() == [[0, 128, 255], [255, 0, 51]]
+    assert np.array_equal(pictures((images * 255).round().to(torch.uint8)), pictures(images))
+
+
+def test_an_image_is_shown_as_it_is_with_its_frame():
+    _, axes = new_figure(2, 2, 1, 2)
+    show_image(axes[0, 0], PICTURES[0], frame=RIGHT)
+    show_image(axes[0, 1], PICTURES[0])
+    assert np.array_equal(shown(axes[0, 0]), PICTURES[0])
+    assert [frame(cell) for cell in axes[0]] == [RIGHT, None]
+
+
+def test_ranked_lists_frame_right_and_wrong_answers():
+    rows = [
+        Answers("first", PICTURES[0], PICTURES, np.array([True, False, True])),
+        Answers("second", PICTURES[1], PICTURES[:2], np.array([False, False])),
+    ]
+    axes = np.array(ranked_lists(rows).axes).reshape(2, 4)
+    assert [frame(cell) for cell in axes[0]] == [None, RIGHT, WRONG, RIGHT]
+    assert [frame(cell) for cell in axes[1, :3]] == [None, WRONG, WRONG]
+    assert np.array_equal(shown(axes[1, 0]), PICTURES[1])
+    assert not axes[1, 3].images
+
+
+def test_an_attack_card_has_its_pictures_then_two_lists():
+    lists = [Answers(label, PICTURES[0], PICTURES, np.ones(3, bool)) for label in ("a", "b")]
+    card = attack_card("caption", {"image": PICTURES[1], "attacked": PICTURES[2]}, *lists)
+    axes = np.array(card.axes).reshape(3, 4)
+    assert [cell.get_title() for cell in axes[0, :2]] == ["image", "attacked"]
+    assert axes[0, 2].texts[0].get_text() == "caption"
+    assert [line[0].get_ylabel() for line in axes[1:]] == ["a", "b"]
+
+
+def test_a_map_without_heat_leaves_the_picture_alone():
+    cold, hot = np.zeros((3, 8, 4)), np.ones((3, 8, 4))
+    figure = attention_maps(PICTURES, {"cold": (PICTURES, cold), "hot": (PICTURES, hot)})
+    axes = np.array(figure.axes).reshape(3, 3)
+    assert np.array_equal(shown(axes[1, 0]), PICTURES[0])
+    assert not np.array_equal(shown(axes[2, 0]), PICTURES[0])
+
+
+def test_a_line_joins_each_shown_query_to_its_attacked_place():
+    generator = np.random.default_rng(0)
+    points = Projection(*(generator.normal(size=(n, 2)) for n in (6, 4, 4)))
+    query_pids, gallery_pids = np.array([1, 1, 2, 3]), np.array([1, 1, 2, 2, 3, 0])
+    figure = embedding_maps({"none": points, "ddid": points}, query_pids, gallery_pids, [1, 3])
+    assert [cell.get_title() for cell in figure.axes] == ["none", "ddid"]
+    lines = [c.get_segments() for c in figure.axes[0].collections if hasattr(c, "get_segments")]
+    assert [len(segments) for segments in lines] == [2, 1]
+    assert np.allclose(lines[1][0], [points.clean[3], points.attacked[3]])
