@@ -1,11 +1,12 @@
 """Where attacks move embeddings: clean and attacked images in one fitted UMAP projection."""
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ddid.errors import require
@@ -78,16 +79,29 @@ def project(under: UnderAttack, seed: int = 0, neighbors: int = 15) -> Projectio
     )
     known = np.concatenate([gallery, clean])
     require(len(known) >= 4, f"a map needs at least 4 clean images, got {len(known)}")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_jobs value 1 overridden")
-        mapper = UMAP(
-            n_neighbors=min(neighbors, len(known) - 1),
-            init="random" if len(known) < 16 else "spectral",  # spectral needs spare dimensions
-            random_state=seed,
-            n_jobs=1,
-        ).fit(known)
-    points = mapper.embedding_
-    return Projection(points[: len(gallery)], points[len(gallery) :], mapper.transform(attacked))
+    mapper = UMAP(
+        n_neighbors=min(neighbors, len(known) - 1),
+        init="random" if len(known) < 16 else "spectral",  # spectral needs spare dimensions
+        random_state=seed,
+        n_jobs=1,
+    )
+    with _torch_threads():
+        points, moved = mapper.fit(known).embedding_, mapper.transform(attacked)
+    return Projection(points[: len(gallery)], points[len(gallery) :], moved)
+
+
+@contextmanager
+def _torch_threads() -> Iterator[None]:
+    """Hold numba to torch's number of threads, and torch to it afterwards: both share one OpenMP
+    pool, and without this a map would leave torch with as many threads as the machine has."""
+    import numba
+
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def save_embeddings(path: str | Path, seen: Mapping[str, UnderAttack]) -> None:

@@ -38,6 +38,7 @@ def test_embeddings_survive_the_file(under, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["embeddings.npz"]
 
 
+@pytest.mark.slow  # UMAP compiles
 def test_attacked_queries_do_not_redraw_the_map(under):
     as_clean = project(replace(under, attacked=under.clean), seed=1)
     moved = project(under, seed=1)
@@ -47,10 +48,21 @@ def test_attacked_queries_do_not_redraw_the_map(under):
     assert moved.attacked.shape == (len(under.images), 2)
 
 
+@pytest.mark.slow  # UMAP compiles
 def test_an_unmoved_query_lands_near_its_place(under):
     shown = project(replace(under, attacked=under.clean), seed=0)
     spread = np.linalg.norm(shown.clean - shown.clean.mean(0), axis=1).mean()
     assert np.median(np.linalg.norm(shown.attacked - shown.clean, axis=1)) < spread
+
+
+@pytest.mark.slow  # UMAP compiles
+def test_a_map_leaves_torch_its_threads(under):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    project(under)
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == 3
 
 
 def test_too_few_images_for_a_map_are_one_sentence(under):
