@@ -67,7 +67,7 @@ def odfa(scene: Scene, budget: Budget) -> Tensor:
         "all reference centroids: as many others as possible nearer than the own one",
         budget="eps 8/255, 2 eps halved when it stalls, 15 steps a start; L-inf or L2",
         start="the clean image; with restarts also random points of the ball",
-        distance="smooth rank of the own centroid by squared distance, temperature 0.05",
+        distance="smooth rank of the own centroid by squared distance, temperature 0.2",
     )
 )
 def auto(scene: Scene, budget: Budget) -> Tensor:
