@@ -103,6 +103,21 @@ def run_profile(
     root = resolve(out or f"runs/{Path(profile).stem}")
     plans = plan_run(profile, root, settings)
     _make_way(root, resume=resume, overwrite=overwrite)
+    run_notebooks(plans, root)
+    collect_metrics(root)
+    return root
+
+
+def run_notebooks(plans: Mapping[str, Mapping[str, Any]], root: Path) -> None:
+    """Execute notebooks in order; those unchanged since they finished are left alone.
+
+    Args:
+        plans: notebook name → its checked parameters, in the order of execution.
+        root: run folder.
+
+    Raises:
+        InputError: a notebook stopped.
+    """
     fingerprint = ""
     for number, (notebook, parameters) in enumerate(plans.items(), 1):
         fingerprint = _fingerprint(notebook, parameters, fingerprint)
@@ -115,8 +130,6 @@ def run_profile(
         _execute(notebook, parameters, root)
         write_json(root / notebook / "finished.json", {"fingerprint": fingerprint})
         _say(f"{title}: {time.monotonic() - begin:.0f} s")
-    collect_metrics(root)
-    return root
 
 
 def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from ddid.attack.suite import find_attack
 from ddid.data.loading import ImageSet
-from ddid.data.manifest import query_gallery
+from ddid.data.manifest import query_gallery, read_manifest
 from ddid.data.market import read_market
 from ddid.data.street import StreetConfig, write_street
 from ddid.defense.log import read_log
@@ -29,7 +29,7 @@ from ddid.defense.training import TrainConfig, describe_recipe, train
 from ddid.errors import require
 from ddid.model import ReIDNet, load_model
 from ddid.parameters import check_parameters
-from ddid.pipeline import read_profile
+from ddid.pipeline import read_profile, run_notebooks
 from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
 from ddid.run import Progress, atomic_write, read_json, resolve, write_json
@@ -52,7 +52,12 @@ RECIPES = (
     "metric_at+meta",
     "metric_at+fnes",
     "ddid",
+    "metric_at+balancing",
+    "ddid+balancing",
 )
+PHASE_1 = ("01_bias_analysis", "02_diffusion_resampling")
+BALANCED = "+balancing"
+"""Ends the name of a recipe that trains on phase 1's manifest; `ddid+balancing` is the paper's."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,19 @@ class Cell:
     root: Path
 
     @property
+    def shared(self) -> Path:
+        """What the cells of this seed share: streets, phase 1, the surrogate."""
+        return self.root / f"seed{self.seed}"
+
+    @property
     def folder(self) -> Path:
         """Where the cell's model, attacks and rows are kept."""
-        return self.root / f"seed{self.seed}" / self.recipe
+        return self.shared / self.recipe
+
+    @property
+    def defense(self) -> str:
+        """The recipe's name in the registry."""
+        return self.recipe.removesuffix(BALANCED)
 
 
 def run_sweep(
@@ -112,7 +127,7 @@ def run_sweep(
     left = [cell for cell in cells if cell not in done]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers or _processes(), context, _one_thread) as pool:
-        list(pool.map(prepare_seed, [Cell(sweep, "none", seed, root) for seed in sweep.seeds]))
+        list(pool.map(prepare_seed, [Cell(sweep, "", seed, root) for seed in sweep.seeds]))
         for future in as_completed([pool.submit(run_cell, cell) for cell in left]):
             done.append(future.result())
             collect(done, csv)
@@ -133,15 +148,24 @@ def collect(cells: Sequence[Cell], csv: Path) -> pd.DataFrame:
 
 
 def prepare_seed(cell: Cell) -> None:
-    """Write a seed's two streets and train the network that transfer attacks start from."""
+    """What the cells of a seed share: two streets, the transfer attacks' network, phase 1.
+
+    Phase 1 is notebooks 01 and 02 themselves, executed if a recipe asks for it.
+    """
     for domain in (HOME, AWAY):
         _street(cell, domain)
-    _train(cell, "none", cell.root / f"seed{cell.seed}" / "surrogate", shift=1000)
+    _train(replace(cell, recipe="none"), cell.shared / "surrogate", shift=1000)
+    if any(name.endswith(BALANCED) for name in cell.sweep.recipes):
+        root = cell.shared / "phase1"
+        own = {"out": str(root), "seed": cell.seed, "threads": 1}
+        own["data_root"] = str(cell.shared / "streets" / HOME)
+        profile = read_profile(cell.sweep.profile)
+        run_notebooks({name: check_parameters(name, profile | own) for name in PHASE_1}, root)
 
 
 def run_cell(cell: Cell) -> Cell:
     """Train one recipe, attack it in both domains, and write `rows.json`."""
-    net = _train(cell, cell.recipe, cell.folder)
+    net = _train(cell, cell.folder)
     table = pd.concat([_measure(cell, net, HOME), _measure(cell, net, AWAY), _cost(cell.folder)])
     table = table[table["metric"].isin(METRICS)].assign(
         recipe=cell.recipe, seed=cell.seed, profile=cell.sweep.profile, hardware=hardware()
@@ -177,7 +201,7 @@ def _plan(cell: Cell) -> dict[str, Any]:
     """What a cell's rows depend on; rows made under another plan do not count."""
     parameters = _parameters(cell.sweep)
     plan = asdict(replace(cell.sweep, recipes=(), seeds=())) | {
-        "recipe": describe_recipe(find_recipe(cell.recipe)),
+        "recipe": describe_recipe(find_recipe(cell.defense)),
         "training": asdict(train_config(parameters, cell.seed)),
         "size": [parameters["image_height"], parameters["image_width"]],
     }
@@ -195,7 +219,7 @@ def _finished(cell: Cell) -> bool:
 
 def _check(sweep: Sweep) -> None:
     for name in sweep.recipes:
-        find_recipe(name)
+        find_recipe(name.removesuffix(BALANCED))
     for name in (*sweep.attacks, *sweep.unseen, *sweep.away):
         find_attack(name)
     require(bool(sweep.recipes and sweep.seeds), "a sweep needs a recipe and a seed at least")
@@ -215,22 +239,24 @@ def _street(cell: Cell, domain: str) -> tuple[pd.DataFrame, tuple[int, int]]:
     parameters = _parameters(cell.sweep)
     size = (parameters["image_height"], parameters["image_width"])
     config = StreetConfig(height=size[0], width=size[1], domain=domain, seed=cell.seed)
-    root = write_street(cell.root / f"seed{cell.seed}" / "streets" / domain, config)
+    root = write_street(cell.shared / "streets" / domain, config)
     return read_market(root).manifest, size
 
 
-def _train(cell: Cell, recipe: str, folder: Path, shift: int = 0) -> ReIDNet:
+def _train(cell: Cell, folder: Path, shift: int = 0) -> ReIDNet:
     manifest, size = _street(cell, HOME)
+    if cell.recipe.endswith(BALANCED):
+        manifest = read_manifest(cell.shared / "phase1" / PHASE_1[1] / "balanced_manifest.csv")
     images = ImageSet.read(manifest[manifest["split"] == "train"], size)
     config = train_config(_parameters(cell.sweep), cell.seed + shift)
-    return train(recipe, images, config, folder / "model")
+    return train(cell.defense, images, config, folder / "model")
 
 
 def _measure(cell: Cell, net: ReIDNet, domain: str) -> pd.DataFrame:
     """Tidy rows of one domain: clean, every attack, the worst case, the mean of the unseen."""
     manifest, size = _street(cell, domain)
     query, gallery = (ImageSet.read(rows, size) for rows in query_gallery(manifest))
-    surrogate = load_model(cell.root / f"seed{cell.seed}" / "surrogate" / "model")
+    surrogate = load_model(cell.shared / "surrogate" / "model")
     surrogate.to(net.neck.weight.device)
     subjects = [Subject.of(model, query, gallery) for model in (net, surrogate)]
     home = domain == HOME
