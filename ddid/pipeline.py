@@ -176,6 +176,7 @@ def _execute(notebook: str, parameters: Mapping[str, Any], root: Path) -> None:
             kernel_name="python3",
             progress_bar=False,
             stdout_file=_Console(),
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # the kernel's own chatter
         )
     except papermill.PapermillExecutionError as error:
         reason = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"
