@@ -130,7 +130,7 @@ class Run:
         path = self.folder / "figures" / f"{name}.png"
         with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=150, bbox_inches="tight", metadata={"Software": None})
-        return Image(filename=str(path), width=900)
+        return Image(filename=str(path))
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Print one line every few seconds and at the end; a `Progress`."""
