@@ -63,7 +63,7 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
 
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
     doctor = commands.add_parser("doctor", help="check the installation and a data folder")
-    doctor.add_argument("--data", default="", metavar="ROOT", help="folder in Market-1501 layout")
+    doctor.add_argument("--data", default="", metavar="ROOT", help="data folder or CSV manifest")
     doctor.set_defaults(command=_doctor)
 
 

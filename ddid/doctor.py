@@ -2,7 +2,7 @@
 
 import torch
 
-from ddid.data.market import read_market
+from ddid.data.reading import read_data
 from ddid.errors import InputError
 from ddid.parameters import declared_parameters, notebook_names
 from ddid.run import environment
@@ -12,7 +12,7 @@ def examine(data_root: str = "") -> list[str]:
     """Findings as sentences.
 
     Args:
-        data_root: folder in Market-1501 layout to look at; empty for none.
+        data_root: data set folder or manifest to look at; empty for none.
 
     Raises:
         InputError: something that keeps ddid from running.
@@ -39,10 +39,10 @@ def _kernel() -> str:
 
 
 def _data(root: str) -> list[str]:
-    report = read_market(root)
-    counts = report.manifest.groupby("split")[["path", "pid", "camid"]].nunique()
+    manifest, messages = read_data(root)
+    counts = manifest.groupby("split")[["path", "pid", "camid"]].nunique()
     return [
-        f"{root}: {report.known or 'no published data set'}, {report.dropped} junk images dropped",
+        f"{root}:",
         *(f"  {s}: {c.path} images, {c.pid} ids, {c.camid} cameras" for s, c in counts.iterrows()),
-        *(f"  {message}" for message in report.messages),
+        *(f"  {message}" for message in messages),
     ]
