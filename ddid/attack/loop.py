@@ -64,21 +64,19 @@ def ascend(
 
     Returns images of the same shape in [0, 1], at most `budget.eps` away; with several restarts,
     the best of them for each image. Only input gradients are computed, the model's mode is left
-    as found, and nothing inside the loop waits for the device. Without a `generator` the random
-    parts use seed 0.
+    as found, and nothing inside the loop waits for the device. Restarts after the first always
+    begin at a random point. Without a `generator` the random parts use seed 0.
     """
     check_images(images)
     generator = generator or torch.Generator(images.device).manual_seed(0)
     value = rising(embed, objective)
     move = mover(images, budget)
 
-    def climb_once() -> Tensor:
-        start = scatter(images, budget, generator) if budget.random_start else images
-        return climb(value, start, move, budget, generator)
-
-    best = climb_once()
+    first = scatter(images, budget, generator) if budget.random_start else images
+    best = climb(value, first, move, budget, generator)
     for _ in range(budget.restarts - 1):
-        best = better(value, best, climb_once())
+        again = climb(value, scatter(images, budget, generator), move, budget, generator)
+        best = better(value, best, again)
     return best
 
 

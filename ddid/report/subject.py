@@ -1,6 +1,6 @@
 """A model as the report sees it: checked once, with the clean features of its test images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,13 @@ class Subject:
         if side == "query":
             return torch.arange(len(self.query))
         return torch.isin(self.gallery.pids, self.query.pids).nonzero().squeeze(1)
+
+    def some(self, count: int) -> "Subject":
+        """The same model on about `count` of the queries, evenly spread, and the whole gallery."""
+        index = torch.arange(0, len(self.query), max(1, len(self.query) // count))
+        return replace(
+            self, query=self.query.take(index), query_features=self.query_features[index]
+        )
 
     def guides(self, side: str, metric: Metric) -> Guides:
         """Guides of the attacked images; the references are the queries on either side."""

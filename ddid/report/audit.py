@@ -1,0 +1,195 @@
+"""Can a robustness figure be believed? Verdicts with their evidence, for anybody's model.
+
+A model raises a flag if it hides from the attacks that measure it (Carlini et al. 2019, the checks
+of AutoAttack and RobustBench): its figure then says nothing about robustness.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ddid import __version__
+from ddid.attack import ATTACKS, STANDARD
+from ddid.attack.loop import Budget
+from ddid.data.loading import to_unit
+from ddid.errors import require
+from ddid.model import ModelConfig, ReIDNet
+from ddid.report.probes import PROBES, Probe, Verdict
+from ddid.report.robustness import Plan, Robustness, evaluate, over_eps, over_steps, sweep
+from ddid.report.subject import Subject
+from ddid.run import Progress, write_json
+
+SLACK = 1.0  # points of mAP by which two attacks may swap places without meaning anything [ours]
+HUGE = 128  # levels: half the range, no person is left to recognize
+AUDIT_ATTACKS = ("fna", "sma", "ifgsm", "auto", "noise", "transfer", "square")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything an audit found; `curves` are the tidy rows behind two of the verdicts."""
+
+    verdicts: list[Verdict]
+    robustness: Robustness
+    curves: pd.DataFrame
+
+    @property
+    def flags(self) -> list[str]:
+        """Checks that failed; an honest model has none."""
+        return [verdict.check for verdict in self.verdicts if not verdict.passed]
+
+
+def audit(
+    subject: Subject,
+    folder: str | Path,
+    plan: Plan | None = None,
+    surrogate: Subject | None = None,
+    progress: Progress | None = None,
+    *,
+    few: int = 64,
+) -> Audit:
+    """Attack a model, question it and judge; writes `folder/audit.json` and resumes per attack.
+
+    Args:
+        subject: the model and its test images.
+        folder: where attacks' results and the report go.
+        plan: attacks and budget; `AUDIT_ATTACKS` are added.
+        surrogate: model for the transfer attack; a random small network by default [ours: a real
+            one is a stronger test].
+        progress: told about each attack.
+        few: queries used for the probes and for the sweeps over eps and steps.
+    """
+    plan, folder = plan or Plan(), Path(folder)
+    require(plan.budget.norm == "linf", "an audit compares L-inf attacks: give norm='linf'")
+    plan = replace(
+        plan, attacks=tuple(dict.fromkeys([*plan.attacks, *AUDIT_ATTACKS])), side="query"
+    )
+    rival = surrogate or random_surrogate(subject)
+    found = evaluate(subject, folder / "attacks", plan, rival, progress)
+    part = subject.some(few)
+    budgets = sweep_budgets(plan.budget)
+    alone = replace(plan, attacks=("fna",))
+    curves = sweep(part, folder / "curves", alone, budgets, progress)
+    probe = Probe(
+        subject.embed,
+        to_unit(part.query.images).to(subject.device),
+        part.guides("query", plan.metric),
+    )
+    verdicts = [ask(probe) for ask in PROBES]
+    verdicts += [*compare_budgets(curves), *compare_attacks(found), inside_budget(found, plan)]
+    result = Audit(verdicts, found, curves)
+    write_audit(folder / "audit.json", result, plan)
+    return result
+
+
+def sweep_budgets(budget: Budget) -> dict[str, Budget]:
+    """The budgets whose order the audit checks: eps up to half the range, steps, restarts."""
+    level = round(budget.eps * 255)
+    return {
+        **over_eps(budget, sorted({level // 2, level, 2 * level, HUGE} - {0})),
+        **over_steps(budget, [1, budget.steps, 4 * budget.steps]),
+        "restarts_3": replace(budget, restarts=3),
+    }
+
+
+def compare_budgets(curves: pd.DataFrame) -> list[Verdict]:
+    """More steps and restarts are never weaker; half the pixel range leaves nothing standing."""
+    rows = curves[curves["attack"] == "fna"]
+    maps, first = (
+        dict(rows.loc[rows["metric"] == metric, ["budget", "value"]].to_numpy().tolist())
+        for metric in ("mAP", "rank1")
+    )
+    chain = [maps[name] for name in maps if name.startswith("steps_")]
+    pairs = [*pairwise(chain), (chain[1], maps["restarts_3"])]
+    weaker = max(after - before for before, after in pairs)
+    rank1 = first[f"eps_{HUGE}"]
+    return [
+        Verdict(
+            "more effort is never weaker",
+            weaker <= SLACK,
+            "more steps and more restarts lower the score, or leave it",
+            {name: maps[name] for name in maps if not name.startswith("eps_")},
+        ),
+        Verdict(
+            "huge eps",
+            rank1 <= 10,
+            f"with {HUGE} levels of change Rank-1 falls to about 0",
+            {"rank1": rank1},
+        ),
+    ]
+
+
+def compare_attacks(found: Robustness) -> list[Verdict]:
+    """Who sees more hurts more: gradient over noise, white box over black box and transfer."""
+    scores = {name: metrics["mAP"] for name, metrics in found.summary().items()}
+    white = min(scores[name] for name in scores if name in STANDARD)
+    verdicts = [
+        Verdict(
+            "noise",
+            scores["noise"] > scores["fna"],
+            "a gradient attack hurts more than noise of its size",
+            {"noise": scores["noise"], "fna": scores["fna"]},
+        )
+    ]
+    for name, title in (("square", "black box"), ("transfer", "transfer")):
+        verdicts.append(
+            Verdict(
+                title,
+                scores[name] >= white - SLACK,
+                f"the {name} attack, which sees less, does not beat the white box",
+                {name: scores[name], "white_box": white},
+            )
+        )
+    return verdicts
+
+
+def inside_budget(found: Robustness, plan: Plan) -> Verdict:
+    """Attacked images are 8-bit pictures within the budget, whatever the attack claims."""
+    changes = {
+        name: cost["largest_change"] for name, cost in found.costs.items() if ATTACKS[name].bounded
+    }
+    limit = int(plan.budget.eps * 255 + 1e-4) if plan.budget.norm == "linf" else 255
+    return Verdict(
+        "8 bits and range",
+        max(changes.values()) <= limit,
+        f"attacked pixels are whole levels in 0..255, at most {limit} away",
+        changes,
+    )
+
+
+def random_surrogate(subject: Subject) -> Subject:
+    """The subject's images through a small network with random weights, always the same."""
+    height, width = subject.query.images.shape[2:]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = ReIDNet(ModelConfig(classes=1, height=height, width=width)).eval()
+    return Subject.of(net.to(subject.device), subject.query, subject.gallery)
+
+
+def write_audit(path: Path, result: Audit, plan: Plan) -> None:
+    """Write verdicts, flags, scores and costs as JSON; the same audit gives the same bytes."""
+    content = {
+        "flags": result.flags,
+        "verdicts": [asdict(verdict) for verdict in result.verdicts],
+        "results": result.robustness.summary(),
+        "costs": result.robustness.costs,
+        "plan": asdict(plan),
+        "version": __version__,
+    }
+    write_json(path, content)
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Verdicts as a table: check, verdict, finding, evidence."""
+    return pd.DataFrame(
+        {
+            "check": verdict.check,
+            "verdict": "passed" if verdict.passed else "FLAG",
+            "what should hold": verdict.finding,
+            "evidence": ", ".join(f"{key} {value:.3g}" for key, value in verdict.evidence.items()),
+        }
+        for verdict in verdicts
+    )

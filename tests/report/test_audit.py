@@ -1,0 +1,198 @@
+"""Dishonest models are flagged one by one; honest ones, defended or not, raise no flag."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ddid.attack.loop import Budget, ascend
+from ddid.attack.objectives import fna
+from ddid.data.loading import to_unit
+from ddid.report.audit import AUDIT_ATTACKS, audit, verdict_table
+from ddid.report.robustness import Plan
+from ddid.report.subject import Subject
+
+PLAN = Plan(attacks=(), budget=Budget(queries=60))
+
+
+class Around(nn.Module):
+    """A dishonest layer around an honest model."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.eval()
+
+
+class Quantized(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net((images * 12).round() / 12)
+
+
+class Saturated(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.tanh(2000 * self.net(images))
+
+
+class Noisy(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images + 0.1 * torch.randn_like(images))
+
+
+class Jpeg(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(torch.stack([self.squeeze(image) for image in images]))
+
+    @staticmethod
+    def squeeze(image: Tensor) -> Tensor:
+        pixels = (image.detach() * 255).byte().permute(1, 2, 0).numpy()
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG", quality=50)
+        return torch.from_numpy(np.array(Image.open(stream))).permute(2, 0, 1) / 255
+
+
+class Severed(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images.detach())
+
+
+class Vanishing(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        """Answers right, with a gradient that is nearly nothing and points anywhere."""
+        found = self.net(images)
+        return found.detach() + 1e-6 * (found.flip(1) - found.flip(1).detach())
+
+
+class Cached(Around):
+    """Answers with the stored embedding of the most similar picture it knows."""
+
+    def __init__(self, net: nn.Module, known: Tensor) -> None:
+        super().__init__(net)
+        self.known = known
+
+    def forward(self, images: Tensor) -> Tensor:
+        nearest = torch.cdist(images.flatten(1), self.known.flatten(1)).argmin(1)
+        here = self.net(self.known[nearest])
+        return here.detach() + 0 * self.net(images)
+
+
+class Memory(Cached):
+    """Returns a perfect answer for pictures it knows exactly, an honest one otherwise."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        distances = (images.flatten(1)[:, None] - self.known.flatten(1)).abs().amax(2)
+        exact = distances.amin(1, keepdim=True) < 1e-4
+        return self.net(images) + 50 * exact * nn.functional.one_hot(distances.argmin(1) % 24, 24)
+
+
+class Optimizing(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        """Moves the image to where its embedding is short before answering."""
+        with torch.enable_grad():
+            moved = images.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.net(moved).square().sum(), moved)
+        return self.net(images - 0.02 * gradient.sign())
+
+
+class Company(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.net(images)
+        return found - found.mean(0, keepdim=True)
+
+
+class Counting(Around):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__(net)
+        self.register_buffer("asked", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked += 1
+        return self.net(images)
+
+
+DISHONEST = {
+    "input quantization": (Quantized, "gradients"),
+    "saturated output": (Saturated, "gradients"),
+    "random input noise": (Noisy, "deterministic"),
+    "JPEG inside": (Jpeg, "gradients"),
+    "zero gradients": (Severed, "gradients"),
+    "vanishing gradients": (Vanishing, "gradients are true"),
+    "cached answers": (Cached, "small changes"),
+    "remembered answers": (Memory, "small changes"),
+    "optimization at inference": (Optimizing, "no optimization at inference"),
+    "batch statistics": (Company, "independent of the batch"),
+    "state": (Counting, "evaluation mode"),
+}
+
+
+@pytest.mark.parametrize(("make", "flag"), DISHONEST.values(), ids=DISHONEST.keys())
+def test_a_dishonest_model_is_flagged_for_what_it_does(
+    make, flag, net, query, gallery, tmp_path, torch_seed
+):
+    known = torch.cat([to_unit(query.images), to_unit(gallery.images)])
+    model = make(net, known) if issubclass(make, Cached) else make(net)
+    result = audit(Subject.of(model, query, gallery), tmp_path, PLAN, few=12)
+    assert flag in result.flags
+    assert json.loads((tmp_path / "audit.json").read_text())["flags"] == result.flags
+
+
+@pytest.fixture
+def torch_seed():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def defended(query, gallery):
+    """A small network trained on attacked pictures of the test's own kind."""
+    torch.manual_seed(1)
+    features = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.Flatten())
+    net = nn.Sequential(features, nn.Linear(16 * 7 * 3, 24))
+    head, images = nn.Linear(24, 13), to_unit(gallery.images)
+    optimizer = torch.optim.Adam([*net.parameters(), *head.parameters()], lr=3e-3)
+    from ddid.attack.guides import find_guides
+
+    for _ in range(60):
+        guides = find_guides(net(images).detach(), gallery.pids)
+        attacked = ascend(net, images, fna(guides), Budget(step=3 / 255, steps=3))
+        loss = nn.functional.cross_entropy(head(net(attacked)), gallery.pids)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return net.eval()
+
+
+@pytest.mark.parametrize("kind", ["net", "defended"])
+def test_an_honest_model_raises_no_flag(kind, request, query, gallery, tmp_path):
+    model = request.getfixturevalue(kind)
+    result = audit(Subject.of(model, query, gallery), tmp_path, PLAN, few=12)
+    assert result.flags == [], verdict_table(result.verdicts).to_string()
+
+
+def test_a_plain_function_is_audited_too(net, query, gallery, tmp_path):
+    result = audit(Subject.of(lambda x: net(x), query, gallery), tmp_path, PLAN, few=12)
+    assert result.flags == []
+    assert set(AUDIT_ATTACKS) <= result.robustness.summary().keys()
+
+
+def test_an_interrupted_audit_ends_with_the_same_bytes(subject, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    audit(subject, first, PLAN, few=12)
+    stored = (first / "audit.json").read_bytes()
+    audit(subject, second, PLAN, few=12)
+    (second / "audit.json").unlink()
+    (second / "attacks" / "sma.json").unlink()
+    audit(subject, second, PLAN, few=12)
+    assert (second / "audit.json").read_bytes() == stored
+
+
+def test_every_verdict_has_evidence(subject, tmp_path):
+    verdicts = audit(subject, tmp_path, PLAN, few=12).verdicts
+    assert all(verdict.evidence and verdict.finding for verdict in verdicts)
+    checks = [verdict.check for verdict in verdicts]
+    assert len(checks) == len(set(checks)) >= 12
