@@ -29,7 +29,7 @@ class JudgeTraining:
     """How the gate's two models are trained; our choice: enough to be right on real images."""
 
     backbone: str = "resnet-tiny"
-    steps: int = 200
+    steps: int = 150
     classes: int = 16  # a batch, as far as there are as many
     images_per_class: int = 4
     lr: float = 2e-3
@@ -153,12 +153,14 @@ def train_classifier(
     pixels, labels = images.images.to(device), images.labels.to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed_of(training.seed, 1))
-        net = ReIDNet(ModelConfig(classes, training.backbone, height, width)).to(device)
+        net = ReIDNet(ModelConfig(classes, training.backbone, height, width))
+        net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         augment = Augment((height, width))
         optimizer = torch.optim.AdamW(net.parameters(), training.lr, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.lr, training.steps)
         for step, rows in enumerate(batches.to(device)):
-            heads = net(augment(to_unit(pixels[rows])), heads=True)
+            batch = augment(to_unit(pixels[rows]))
+            heads = net(batch.contiguous(memory_format=torch.channels_last), heads=True)
             loss = soft_cross_entropy(heads.logits, smooth_labels(labels[rows], classes))
             loss = loss + batch_hard_triplet(heads.feature, labels[rows])
             optimizer.zero_grad()

@@ -26,7 +26,7 @@ class Thresholds:
 
     delta1: int = 12
     """Fewest images an identity should have; the street's mean."""
-    delta2: float = 0.5
+    delta2: float = 0.6
     """Largest share of an identity's images that one camera should have, in (0, 1]."""
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """How good the synthetic images are, judged by models that never saw one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -85,23 +86,23 @@ def diversity(features: Tensor, pids: Tensor) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def quality_table(report: dict[str, Any]) -> pd.DataFrame:
-    """The report as a table: a measure a row, synthetic beside real."""
+def quality_table(reports: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Reports by name as a table: a measure a row, a report a column, real images in the last."""
     rows = {
         "Fréchet distance to real": ("frechet_synthetic", "frechet_real"),
         "nearest real image (RMS)": ("nearest_synthetic", "nearest_real"),
         "diversity in an identity": ("diversity_synthetic", "diversity_real"),
-        "identity recognised": ("identity_agreement", None),
-        "camera recognised": ("camera_agreement", None),
-        "identity, unseen pairs": ("identity_agreement_unseen", None),
-        "camera, unseen pairs": ("camera_agreement_unseen", None),
+        "identity recognised": ("identity_agreement", ""),
+        "camera recognised": ("camera_agreement", ""),
+        "identity, unseen pairs": ("identity_agreement_unseen", ""),
+        "camera, unseen pairs": ("camera_agreement_unseen", ""),
     }
-    values = {
-        title: [report[made], report[real] if real else None]
-        for title, (made, real) in rows.items()
+    columns = {
+        name: [report[made] for made, _ in rows.values()] for name, report in reports.items()
     }
-    table = pd.DataFrame.from_dict(values, orient="index", columns=["synthetic", "real"])
-    return table.astype(float).round(3)
+    for report in list(reports.values())[-1:]:
+        columns["real"] = [report.get(real) for _, real in rows.values()]
+    return pd.DataFrame(columns, index=list(rows), dtype=float).round(3)
 
 
 def _share(hits: Tensor) -> float | None:

@@ -16,7 +16,7 @@ from ddid.data.loading import ImageSet
 
 
 class Speed(NamedTuple):
-    """Seconds a training step, and seconds an image synthesised in a full batch."""
+    """Seconds a training step, and seconds an image synthesised in a batch."""
 
     step: float
     image: float
@@ -28,12 +28,11 @@ def measure_speed(
     """Time two training steps and a batch drawn in two sampling steps, each after a warm-up."""
     trainer = GeneratorTrainer(real, config, training, Accelerator())
     generator = Generator(trainer.average, config)
-    known = [int(config.identities[0]), int(config.cameras[0])]
-    rows = pd.DataFrame([[*known, seed] for seed in range(sampling.batch)])
-    rows = rows.set_axis(["pid", "camid", "seed"], axis=1)
-    short = replace(sampling, steps=2)
+    short = replace(sampling, steps=2, batch=16)
+    known = {"pid": config.identities[0], "camid": config.cameras[0]}
+    rows = pd.DataFrame({"seed": range(short.batch)}).assign(**known)
     step = seconds(lambda: trainer.step(0), repeats=2)
-    image = seconds(lambda: draw_images(generator, rows, short)) / sampling.batch
+    image = seconds(lambda: draw_images(generator, rows, short)) / short.batch
     return Speed(step, image * evaluations(sampling) / evaluations(short))
 
 

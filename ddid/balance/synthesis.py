@@ -27,7 +27,7 @@ class Sampling:
 
     solver: str = "multistep"
     """heun (2·steps − 1 evaluations) or multistep (steps evaluations)."""
-    steps: int = 16
+    steps: int = 12
     identity_weight: float = 1.5
     """How strongly a sample follows its identity; 1 is plain conditional sampling."""
     camera_weight: float = 1.5

@@ -52,7 +52,11 @@ def test_good_images_score_better_than_noise(judge, real):
     assert good["frechet_synthetic"] < bad["frechet_synthetic"]
     assert good["nearest_synthetic"] < bad["nearest_synthetic"]
     assert good["identity_agreement_unseen"] is None
-    assert quality_table(good).loc["identity recognised", "synthetic"] == 1
+    table = quality_table({"good": good, "bad": bad})
+    assert table.loc["identity recognised", "good"] == 1
+    assert table.loc["Fréchet distance to real", "real"] == pytest.approx(
+        good["frechet_real"], abs=1e-3
+    )
 
 
 def test_unseen_pairs_are_counted_apart(judge, real):
