@@ -19,6 +19,7 @@ from ddid.parameters import NOTEBOOKS, check_parameters, declared_parameters, no
 from ddid.run import collect_metrics, read_json, resolve, write_json
 
 PROFILES = NOTEBOOKS / "profiles"
+STATE = "state.json"
 
 
 def read_profile(name: str) -> dict[str, Any]:
@@ -92,8 +93,9 @@ def run_profile(
         profile: name or YAML file.
         out: run folder, `runs/PROFILE` if empty; relative to the repository's root.
         settings: overrides, see `parse_overrides`.
-        resume: go on with a run folder that exists; notebooks whose source, parameters and
-            predecessors are unchanged since they finished are not executed again.
+        resume: go on with a run folder that exists. A notebook whose code, parameters and
+            predecessors are unchanged is not executed again if it finished, and goes on if it was
+            interrupted; one that changed starts afresh, its old folder moves to `replaced/`.
         overwrite: delete an existing run folder first.
 
     Raises:
@@ -122,13 +124,17 @@ def run_notebooks(plans: Mapping[str, Mapping[str, Any]], root: Path) -> None:
     for number, (notebook, parameters) in enumerate(plans.items(), 1):
         fingerprint = _fingerprint(notebook, parameters, fingerprint)
         title = f"[{number}/{len(plans)}] {notebook}"
-        if _finished(root, notebook) == fingerprint:
+        state = _state(root / notebook)
+        if state == {"fingerprint": fingerprint, "finished": True}:
             _say(f"{title}: already done")
             continue
+        if state and state["fingerprint"] != fingerprint:
+            _say(f"    made under other settings, moved to {_set_aside(root, notebook)}")
         _say(f"{title} ...")
         begin = time.monotonic()
-        _execute(notebook, parameters, root)
-        write_json(root / notebook / "finished.json", {"fingerprint": fingerprint})
+        write_json(root / notebook / STATE, {"fingerprint": fingerprint, "finished": False})
+        _execute(notebook, parameters, root / notebook)
+        write_json(root / notebook / STATE, {"fingerprint": fingerprint, "finished": True})
         _say(f"{title}: {time.monotonic() - begin:.0f} s")
 
 
@@ -148,24 +154,30 @@ def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _fingerprint(notebook: str, parameters: Mapping[str, Any], before: str) -> str:
-    """Hash of what a notebook's result depends on; outputs and layout of the file left out."""
+    """Hash of what a notebook's result depends on: its code, its parameters, its predecessors."""
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-    content = json.dumps([sources, parameters, before], sort_keys=True)
+    settings = {name: value for name, value in parameters.items() if name != "out"}
+    content = json.dumps([sources, settings, before], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _finished(root: Path, notebook: str) -> str:
-    path = root / notebook / "finished.json"
-    return read_json(path).get("fingerprint", "") if path.is_file() else ""
+def _state(folder: Path) -> dict[str, Any]:
+    return read_json(folder / STATE) if (folder / STATE).is_file() else {}
 
 
-def _execute(notebook: str, parameters: Mapping[str, Any], root: Path) -> None:
+def _set_aside(root: Path, notebook: str) -> Path:
+    """Move a notebook's stale folder out of the way; long work is never deleted unasked."""
+    number = len(list((root / "replaced").glob(f"{notebook}.*"))) + 1
+    target = root / "replaced" / f"{notebook}.{number}"
+    target.parent.mkdir(exist_ok=True)
+    (root / notebook).rename(target)
+    return target
+
+
+def _execute(notebook: str, parameters: Mapping[str, Any], folder: Path) -> None:
     import papermill
 
-    folder = root / notebook
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "finished.json").unlink(missing_ok=True)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # frozen modules: a false alarm
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:

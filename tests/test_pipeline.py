@@ -118,6 +118,25 @@ def test_resume_repeats_only_what_changed(tmp_path):
     assert read_json(root / "metrics.json")["02_two"] == {"seed": 10}
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("notebooks")
+def test_what_was_made_under_other_settings_is_set_aside_not_deleted(tmp_path):
+    root = run_profile("toy", tmp_path / "run")
+    run_profile("toy", root, ["01.seed=5"], resume=True)
+    assert read_json(root / "replaced/01_one.1/metrics.json") == {"seed": 4}
+    assert read_json(root / "replaced/02_two.1/metrics.json") == {"seed": 8}
+    assert set(read_json(root / "metrics.json")) == {"01_one", "02_two"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("notebooks")
+def test_a_run_folder_may_move(tmp_path):
+    run_profile("toy", tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    root = run_profile("toy", tmp_path / "new", resume=True)
+    assert calls(root) == ["one", "two"]
+
+
 @pytest.mark.usefixtures("notebooks")
 def test_an_earlier_run_is_never_overwritten_unasked(tmp_path):
     write_json(tmp_path / "run/01_one/metrics.json", {})
