@@ -153,14 +153,12 @@ def train_classifier(
     pixels, labels = images.images.to(device), images.labels.to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed_of(training.seed, 1))
-        net = ReIDNet(ModelConfig(classes, training.backbone, height, width))
-        net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = ReIDNet(ModelConfig(classes, training.backbone, height, width)).to(device)
         augment = Augment((height, width))
         optimizer = torch.optim.AdamW(net.parameters(), training.lr, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.lr, training.steps)
         for step, rows in enumerate(batches.to(device)):
-            batch = augment(to_unit(pixels[rows]))
-            heads = net(batch.contiguous(memory_format=torch.channels_last), heads=True)
+            heads = net(augment(to_unit(pixels[rows])), heads=True)
             loss = soft_cross_entropy(heads.logits, smooth_labels(labels[rows], classes))
             loss = loss + batch_hard_triplet(heads.feature, labels[rows])
             optimizer.zero_grad()

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
 from ddid.balance.diffusion import Denoiser
 from ddid.balance.warp import WARPS
@@ -17,21 +18,24 @@ from ddid.run import atomic_write, read_json, write_json
 FORMAT = 1
 # c_noise = ln σ / 4 spans only ±1.5, but a positional embedding resolves steps of about 1.
 NOISE_SPREAD = 250.0
+MAP_CELL = 4  # pixels; side of a cell of the labels' maps
 
 UNet = dict[str, Any]
 """Settings of a `UNet2DModel`, as in its `config.json`."""
 
 
-def unet_settings(channels: Iterable[int] = (32, 64, 128), patch: int = 2, layers: int = 1) -> UNet:
+def unet_settings(
+    channels: Iterable[int] = (32, 64, 128), patch: int = 2, layers: int = 1, maps: int = 8
+) -> UNet:
     """A U-Net with attention at its lowest level, working on patch×patch pixels at a time.
 
     Our choice: folding patches into channels (pixel-unshuffle) makes a CPU step several times
-    faster than convolutions at full size.
+    faster than convolutions at full size; `maps` further input channels show the labels' maps.
     """
     channels = tuple(channels)
     plain = len(channels) - 1
     return {
-        "in_channels": 3 * patch**2,
+        "in_channels": 3 * patch**2 + maps,
         "out_channels": 3 * patch**2,
         "block_out_channels": list(channels),
         "layers_per_block": layers,
@@ -56,6 +60,11 @@ class GeneratorConfig:
     def patch(self) -> int:
         """Side of the square of pixels folded into channels."""
         return round((self.unet["out_channels"] / 3) ** 0.5)
+
+    @property
+    def maps(self) -> int:
+        """Input channels for the labels' maps; 0 in an ordinary diffusers checkpoint."""
+        return self.unet["in_channels"] - self.unet["out_channels"]
 
     def __post_init__(self) -> None:
         factor = self.patch * 2 ** (len(self.unet["block_out_channels"]) - 1)
@@ -116,6 +125,9 @@ class LabelledUNet(nn.Module):
         self.identity = nn.Embedding(no_identity + 1, width)
         self.camera = nn.Embedding(no_camera + 1, width)
         self.warp = nn.Linear(WARPS, width, bias=False)
+        self.shape = (config.maps, config.height // MAP_CELL, config.width // MAP_CELL)
+        self.identity_map = nn.Embedding(no_identity + 1, prod(self.shape))
+        self.camera_map = nn.Embedding(no_camera + 1, prod(self.shape))
 
     def forward(
         self,
@@ -130,6 +142,8 @@ class LabelledUNet(nn.Module):
         if warp is not None:
             label = label + self.warp(warp)
         folded = pixel_unshuffle(images, self.patch)
+        maps = (self.identity_map(identity) + self.camera_map(camera)).view(-1, *self.shape)
+        folded = torch.cat([folded, interpolate(maps, size=folded.shape[-2:])], dim=1)
         output = self.unet(folded, c_noise * NOISE_SPREAD, class_labels=label).sample
         return pixel_shuffle(output, self.patch)
 

@@ -1,6 +1,7 @@
 """How good the synthetic images are, judged by models that never saw one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,10 @@ from torch import Tensor
 
 from ddid.balance.bias import effective_images, nearest_difference, thumbnails
 from ddid.balance.gate import Judge
-from ddid.data.loading import ImageSet
+from ddid.balance.network import Generator
+from ddid.balance.sampler import SOLVERS
+from ddid.balance.synthesis import Sampling, draw_images
+from ddid.data.loading import ImageSet, to_unit
 from ddid.errors import require
 from ddid.model import embed
 
@@ -84,6 +88,30 @@ def diversity(features: Tensor, pids: Tensor) -> float | None:
     groups = [features[pids == pid] for pid in pids.unique()]
     shares = [effective_images(group) / len(group) for group in groups if len(group) > 1]
     return sum(shares) / len(shares) if shares else None
+
+
+def solver_errors(
+    generator: Generator, rows: pd.DataFrame, sampling: Sampling, steps: Sequence[int]
+) -> pd.DataFrame:
+    """How far each solver's images are from the equation's exact solution, and what they cost.
+
+    Args:
+        generator: to draw from.
+        rows: of a plan, drawn in one batch.
+        sampling: guidance and first noise level.
+        steps: numbers of steps to compare; four times the largest, by Heun, counts as exact.
+
+    Returns:
+        `solver`, `steps`, `evaluations` of the denoiser, and `error`, the root mean square
+        difference of pixels in [0, 1].
+    """
+    exact = draw_images(generator, rows, replace(sampling, solver="heun", steps=4 * max(steps)))
+    table = []
+    for way in (replace(sampling, solver=s, steps=n) for s in SOLVERS for n in steps):
+        difference = to_unit(draw_images(generator, rows, way)) - to_unit(exact)
+        error = difference.square().mean().sqrt().item()
+        table.append((way.solver, way.steps, way.evaluations, error))
+    return pd.DataFrame(table, columns=["solver", "steps", "evaluations", "error"])
 
 
 def quality_table(reports: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -33,12 +33,7 @@ def measure_speed(
     rows = pd.DataFrame({"seed": range(short.batch)}).assign(**known)
     step = seconds(lambda: trainer.step(0), repeats=2)
     image = seconds(lambda: draw_images(generator, rows, short)) / short.batch
-    return Speed(step, image * evaluations(sampling) / evaluations(short))
-
-
-def evaluations(sampling: Sampling) -> int:
-    """Times the denoiser is called for a batch."""
-    return 2 * sampling.steps - 1 if sampling.solver == "heun" else sampling.steps
+    return Speed(step, image * sampling.evaluations / short.evaluations)
 
 
 def seconds(work: Callable[[], object], repeats: int = 1) -> float:

@@ -32,6 +32,8 @@ class Sampling:
     """How strongly a sample follows its identity; 1 is plain conditional sampling."""
     camera_weight: float = 1.5
     """How strongly it follows its camera."""
+    sigma_max: float = 20.0
+    """First noise level; 65 times the street's σ_data, where EDM's 80 only adds steps."""
     batch: int = 64
 
     def __post_init__(self) -> None:
@@ -41,6 +43,11 @@ class Sampling:
         )
         require(self.steps >= 2, f"sampling in {self.steps} step(s): take at least 2")
         require(self.batch >= 1, f"sampling batches of {self.batch}: give at least 1")
+
+    @property
+    def evaluations(self) -> int:
+        """Times the denoiser is called for a batch."""
+        return 2 * self.steps - 1 if self.solver == "heun" else self.steps
 
 
 def noise_of(seeds: Sequence[int], shape: tuple[int, int]) -> Tensor:
@@ -65,7 +72,7 @@ def draw_images(
     weights = Guidance(sampling.identity_weight, sampling.camera_weight)
     denoise = guide(denoiser, labels[0], labels[1], config.nulls, weights)
     noise = noise_of(rows["seed"].tolist(), (config.height, config.width)).to(device)
-    sigmas = karras_sigmas(sampling.steps)
+    sigmas = karras_sigmas(sampling.steps, sigma_max=sampling.sigma_max)
     return to_uint8(to_pixels(SOLVERS[sampling.solver](denoise, noise, sigmas, watch))).cpu()
 
 
@@ -110,7 +117,7 @@ def _digest(generator: Generator) -> str:
 
 def _mark(model: str, row: tuple, sampling: Sampling) -> str:
     weights = f"{sampling.identity_weight:g}/{sampling.camera_weight:g}"
-    how = f"{sampling.solver} {sampling.steps} guidance {weights}"
+    how = f"{sampling.solver} {sampling.steps} from {sampling.sigma_max:g} guidance {weights}"
     return f"generator {model} pid {row.pid} camid {row.camid} seed {row.seed} {how}"  # type: ignore[attr-defined]
 
 

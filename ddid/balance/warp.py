@@ -19,13 +19,12 @@ def draw_warps(count: int, probability: float, generator: torch.Generator) -> Te
 
     Args:
         count: images.
-        probability: that a shift or scale is drawn; flips keep their natural 1/2.
+        probability: that a part is drawn.
         generator: on the CPU.
     """
-    flip = (torch.rand(count, 1, generator=generator) < 0.5).float()
-    size = torch.randn(count, 3, generator=generator) * torch.tensor([SHIFT, SHIFT, SCALE])
-    drawn = torch.rand(count, 3, generator=generator) < probability
-    return torch.cat([flip, size * drawn], dim=1)
+    size = torch.randn(count, WARPS, generator=generator) * torch.tensor([0, SHIFT, SHIFT, SCALE])
+    size[:, 0] = 1
+    return size * (torch.rand(count, WARPS, generator=generator) < probability)
 
 
 def apply_warps(images: Tensor, warps: Tensor) -> Tensor:

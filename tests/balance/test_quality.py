@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from ddid.balance.gate import JudgeTraining, train_judge
-from ddid.balance.quality import diversity, frechet_distance, quality_report, quality_table
+from ddid.balance.quality import (
+    diversity,
+    frechet_distance,
+    quality_report,
+    quality_table,
+    solver_errors,
+)
+from ddid.balance.synthesis import Sampling
 from ddid.data.loading import ImageSet
 from ddid.errors import InputError
 
@@ -66,3 +73,10 @@ def test_unseen_pairs_are_counted_apart(judge, real):
     assert report["identity_agreement_unseen"] == 1
     wrong = ImageSet(new.images, new.pids, 3 - new.camids, new.paths)
     assert quality_report(seen, wrong, judge)["camera_agreement_unseen"] == 0
+
+
+def test_more_steps_come_nearer_to_the_exact_image(generator, plan):
+    table = solver_errors(generator, plan.head(2), Sampling(), [4, 16])
+    for solver, errors in table.groupby("solver")["error"]:
+        assert errors.is_monotonic_decreasing, solver
+    assert table["evaluations"].tolist() == [7, 31, 4, 16]

@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 
 from ddid.balance.network import Generator, GeneratorConfig
-from ddid.balance.speed import evaluations
 from ddid.balance.synthesis import Sampling, draw_images
 from ddid.balance.training import GeneratorTrainer, GeneratorTraining
 from ddid.data.loading import ImageSet
@@ -66,7 +65,7 @@ def drawing(
 
     @torch.no_grad()
     def floor() -> None:
-        for _ in range(evaluations(sampling)):
+        for _ in range(sampling.evaluations):
             generator.denoiser.network(images, noise, label, label)
 
     return lambda: draw_images(generator, plan, sampling), floor

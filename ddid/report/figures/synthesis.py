@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ddid.report.figures.style import new_figure, paper_style, pictures
+from ddid.report.figures.style import PALETTE, new_figure, paper_style, pictures
 
 GAP = 2  # white pixels between images
 
@@ -63,6 +64,23 @@ def kept_and_rejected(groups: Mapping[str, tuple[Tensor, int]], columns: int = 1
     show_tiles(axes[0, 0], rows, columns)
     labels = [f"{verdict}\n({count})" for verdict, (_, count) in groups.items()]
     _label_rows(axes[0, 0], labels, rows.shape[-2])
+    return figure
+
+
+@paper_style
+def solver_curves(table: pd.DataFrame) -> Figure:
+    """Error of each solver against its cost.
+
+    Args:
+        table: of `solver_errors`.
+    """
+    figure, axes = new_figure(3.4, 2.3)
+    ax = axes[0, 0]
+    for colour, (solver, rows) in zip(PALETTE, table.groupby("solver"), strict=False):
+        ax.plot(rows["evaluations"], rows["error"], "o-", color=colour, label=solver, markersize=4)
+    ax.set(xlabel="evaluations of the denoiser", ylabel="distance to the exact image")
+    ax.set(xscale="log", yscale="log")
+    ax.legend()
     return figure
 
 
