@@ -63,6 +63,12 @@ def write_json(path: str | Path, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def write_figure(path: str | Path, figure: "Figure") -> None:
+    """Write a figure as PNG, atomically; the same figure gives the same bytes."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150, bbox_inches="tight", metadata={"Software": None})
+
+
 def read_json(path: str | Path) -> Any:
     """Content of a JSON file.
 
@@ -128,8 +134,7 @@ class Run:
         from IPython.display import Image
 
         path = self.folder / "figures" / f"{name}.png"
-        with atomic_write(path) as temporary:
-            figure.savefig(temporary, dpi=150, bbox_inches="tight", metadata={"Software": None})
+        write_figure(path, figure)
         return Image(filename=str(path))
 
     def progress(self, what: str, done: int, total: int) -> None:

@@ -50,6 +50,7 @@ def audit(
     progress: Progress | None = None,
     *,
     few: int = 64,
+    levels: Sequence[float] = (2, 4, 8, 16),
 ) -> Audit:
     """Attack a model, question it and judge; writes `folder/audit.json` and resumes per attack.
 
@@ -61,6 +62,7 @@ def audit(
             one is a stronger test].
         progress: told about each attack.
         few: queries used for the probes and for the sweeps over eps and steps.
+        levels: eps of the sweep, in levels of 255.
     """
     plan, folder = plan or Plan(), Path(folder)
     require(plan.budget.norm == "linf", "an audit compares L-inf attacks: give norm='linf'")
@@ -70,7 +72,7 @@ def audit(
     rival = surrogate or random_surrogate(subject)
     found = evaluate(subject, folder / "attacks", plan, rival, progress)
     part = subject.some(few)
-    budgets = sweep_budgets(plan.budget)
+    budgets = sweep_budgets(plan.budget, levels)
     alone = replace(plan, attacks=("fna",))
     curves = sweep(part, folder / "curves", alone, budgets, progress)
     probe = Probe(
@@ -85,12 +87,12 @@ def audit(
     return result
 
 
-def sweep_budgets(budget: Budget) -> dict[str, Budget]:
+def sweep_budgets(budget: Budget, levels: Sequence[float]) -> dict[str, Budget]:
     """The budgets whose order the audit checks: eps up to half the range, steps, restarts."""
-    level = round(budget.eps * 255)
+    counts = dict.fromkeys([1, max(1, budget.steps // 3), budget.steps, 4 * budget.steps])
     return {
-        **over_eps(budget, sorted({level // 2, level, 2 * level, HUGE} - {0})),
-        **over_steps(budget, [1, budget.steps, 4 * budget.steps]),
+        **over_eps(budget, [*levels, HUGE]),
+        **over_steps(budget, list(counts)),
         "restarts_3": replace(budget, restarts=3),
     }
 
@@ -103,7 +105,7 @@ def compare_budgets(curves: pd.DataFrame) -> list[Verdict]:
         for metric in ("mAP", "rank1")
     )
     chain = [maps[name] for name in maps if name.startswith("steps_")]
-    pairs = [*pairwise(chain), (chain[1], maps["restarts_3"])]
+    pairs = [*pairwise(chain), (chain[-2], maps["restarts_3"])]
     weaker = max(after - before for before, after in pairs)
     rank1 = first[f"eps_{HUGE}"]
     return [

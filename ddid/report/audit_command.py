@@ -1,0 +1,112 @@
+"""`ddid audit`: anybody's model on anybody's data, without training anything."""
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from ddid.attack.loop import Budget
+from ddid.data.loading import ImageSet
+from ddid.data.manifest import query_gallery
+from ddid.data.reading import read_data
+from ddid.errors import InputError, require
+from ddid.model import Embed
+from ddid.report.audit import Audit, audit, verdict_table
+from ddid.report.figures.robustness import budget_curves, robustness_bars
+from ddid.report.page import write_page
+from ddid.report.robustness import Plan
+from ddid.report.subject import Subject
+from ddid.run import Progress, write_figure
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """What to audit.
+
+    model, surrogate: "package.module:factory"; the factory is called with the weights' path if
+    one is given and returns a callable from images (B, 3, H, W) in [0, 1] to embeddings (B, D).
+    data: folder in a known layout or a CSV manifest, with or without cameras.
+    size: (height, width) the images are brought to. queries: how many are attacked, 0 = all.
+    """
+
+    model: str
+    data: str
+    out: str
+    weights: str = ""
+    surrogate: str = ""
+    size: tuple[int, int] = (256, 128)
+    queries: int = 0
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+
+
+def audit_command(request: AuditRequest, progress: Progress | None = None) -> Audit:
+    """Audit a model; writes `audit.json`, `audit.html` and `figures/` into `request.out`.
+
+    Raises:
+        InputError: model or data cannot be used, or the model fails on the way.
+    """
+    embed = load_factory(request.model, request.weights)
+    frames = query_gallery(read_data(request.data).manifest)
+    query, gallery = (ImageSet.read(frame, request.size, progress) for frame in frames)
+    if request.queries:
+        query = query.take(torch.arange(0, len(query), max(1, len(query) // request.queries)))
+    plan, out = Plan(budget=request.budget, seed=request.seed), Path(request.out)
+    try:
+        subject = Subject.of(embed, query, gallery)
+        rival = request.surrogate and Subject.of(load_factory(request.surrogate), query, gallery)
+        result = audit(subject, out, plan, rival or None, progress)
+    except InputError:
+        raise
+    except Exception as error:  # a stranger's code may raise anything; the status must be 2
+        raise InputError(
+            f"the audit of {request.model} stopped: {type(error).__name__}: {error}"
+        ) from error
+    show(result, request.model, out)
+    return result
+
+
+def load_factory(spec: str, weights: str = "") -> Embed:
+    """Build a model from "package.module:factory" and put it on the machine's device.
+
+    Modules are also looked for in the working directory. `ddid.model:load_model` with a model
+    folder as weights is this kit's own.
+
+    Raises:
+        InputError: nothing of that name, or the factory fails or returns no callable.
+    """
+    module_name, _, name = spec.partition(":")
+    require(bool(module_name and name), f"model {spec!r}: write package.module:factory")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+        embed = factory(weights) if weights else factory()
+    except InputError:
+        raise
+    except Exception as error:  # importing and running a stranger's code may raise anything
+        raise InputError(f"{spec} cannot be used: {type(error).__name__}: {error}") from error
+    require(callable(embed), f"{spec} returned {type(embed).__name__}: want a callable")
+    return embed.to(PartialState().device) if isinstance(embed, nn.Module) else embed
+
+
+def show(result: Audit, title: str, out: Path) -> None:
+    """Draw the figures and write the page that shows everything."""
+    scores = result.robustness.rows().assign(model=title)
+    curves = result.curves.assign(model=title)
+    axes = {axis: curves[curves["budget"].str.startswith(axis)] for axis in ("eps", "steps")}
+    figures = {
+        "robustness_bars": robustness_bars(scores),
+        "budget_curves": budget_curves(axes),
+    }
+    for name, figure in figures.items():
+        write_figure(out / "figures" / f"{name}.png", figure)
+    wide = scores.pivot_table(index="attack", columns="metric", values="value", sort=False)
+    tables = {"Verdicts": verdict_table(result.verdicts), "Scores, in percent": wide.round(1)}
+    verdict = "no flag" if not result.flags else "flags: " + ", ".join(result.flags)
+    write_page(out / "audit.html", f"Audit of {title}: {verdict}", tables, list(figures))
