@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_sweep(commands)
+    _add_audit(commands)
     _add_doctor(commands)
     tables = commands.add_parser("tables", help="fill the README's tables from figures/results")
     tables.set_defaults(command=_tables)
@@ -59,6 +60,20 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
     sweep.add_argument("--recipes", nargs="+", default=[], metavar="NAME", help="default all")
     sweep.add_argument("--workers", type=int, default=0, metavar="N", help="default one a core")
     sweep.set_defaults(command=_sweep)
+
+
+def _add_audit(commands: argparse._SubParsersAction) -> None:
+    audit = commands.add_parser("audit", help="can a model's robustness be believed?")
+    audit.add_argument("--model", required=True, metavar="PACKAGE.MODULE:FACTORY")
+    audit.add_argument("--weights", default="", metavar="FILE", help="passed to the factory")
+    audit.add_argument("--data", required=True, metavar="ROOT", help="folder or CSV manifest")
+    audit.add_argument("--out", required=True, metavar="DIR", help="where the report goes")
+    audit.add_argument("--surrogate", default="", metavar="PACKAGE.MODULE:FACTORY")
+    audit.add_argument("--size", nargs=2, type=int, default=[256, 128], metavar=("H", "W"))
+    audit.add_argument("--queries", type=int, default=0, metavar="N", help="default all")
+    audit.add_argument("--eps", type=float, default=8, metavar="LEVELS", help="of 255, default 8")
+    audit.add_argument("--steps", type=int, default=15, metavar="N", help="of 1/255, default 15")
+    audit.set_defaults(command=_audit)
 
 
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
@@ -94,6 +109,23 @@ def _sweep(options: argparse.Namespace) -> int:
         _say,
     )
     return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from ddid.attack.loop import Budget
+    from ddid.report.audit import verdict_table
+    from ddid.report.audit_command import AuditRequest, audit_command
+
+    names = ("model", "data", "out", "weights", "surrogate", "queries")
+    request = AuditRequest(
+        **{name: getattr(options, name) for name in names},
+        size=tuple(options.size),
+        budget=Budget(eps=options.eps / 255, steps=options.steps),
+    )
+    result = audit_command(request, _say)
+    sys.stdout.write(f"{verdict_table(result.verdicts).to_string(index=False)}\n")
+    sys.stdout.write(f"flags: {', '.join(result.flags) or 'none'}; report in {options.out}\n")
+    return 1 if result.flags else 0
 
 
 def _say(what: str, done: int, total: int) -> None:
