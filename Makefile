@@ -35,6 +35,7 @@ figures: demo
 
 bench: $(READY)
 	$(BIN)/ddid sweep bench --csv figures/results/defenses.csv
+	$(BIN)/ddid sweep bench --strategies --csv figures/results/balancing.csv
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

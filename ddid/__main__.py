@@ -58,6 +58,9 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
     sweep.add_argument("--csv", default="", metavar="FILE", help="table (default in DIR)")
     sweep.add_argument("--seeds", type=int, default=3, metavar="N", help="how many (default 3)")
     sweep.add_argument("--recipes", nargs="+", default=[], metavar="NAME", help="default all")
+    sweep.add_argument(
+        "--strategies", action="store_true", help="compare ways of balancing instead of defenses"
+    )
     sweep.add_argument("--workers", type=int, default=0, metavar="N", help="default one a core")
     sweep.set_defaults(command=_sweep)
 
@@ -98,16 +101,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from ddid.sweep import RECIPES, Sweep, run_sweep
+    from ddid.experiment import BALANCING, RECIPES, Sweep
+    from ddid.sweep import by_strategy, run_sweep
 
-    recipes = tuple(options.recipes) or RECIPES
-    run_sweep(
-        Sweep(options.profile, recipes, tuple(range(options.seeds))),
-        options.out,
-        options.csv,
-        options.workers,
-        _say,
-    )
+    standard = BALANCING if options.strategies else RECIPES
+    recipes = tuple(options.recipes) or standard
+    sweep = Sweep(options.profile, recipes, tuple(range(options.seeds)))
+    shape = by_strategy if options.strategies else None
+    run_sweep(sweep, options.out, options.csv, options.workers, shape=shape, progress=_say)
     return 0
 
 

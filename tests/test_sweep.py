@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from ddid.errors import InputError
-from ddid.sweep import BALANCED, COLUMNS, RECIPES, Sweep, run_sweep
+from ddid.experiment import BALANCING, RECIPES, Cell, Sweep
+from ddid.sweep import COLUMNS, by_strategy, run_sweep
 
 TINY = {
     "out": "unused",
@@ -48,6 +49,7 @@ def test_sweep_is_tidy_and_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch)
     ("wrong", "sentence"),
     [
         ({"recipes": ("magic",)}, "no recipe 'magic'"),
+        ({"recipes": ("ddid@magic",)}, "no strategy 'magic'"),
         ({"attacks": ("magic",)}, "unknown attack 'magic'"),
         ({"seeds": ()}, "a seed at least"),
         ({"profile": "magic"}, "no profile 'magic'"),
@@ -62,4 +64,28 @@ def test_what_it_does_not_know_is_refused_before_anything_runs(wrong, sentence, 
 def test_every_recipe_is_in_the_experiment():
     from ddid.defense.recipes import recipes
 
-    assert {name for name in RECIPES if not name.endswith(BALANCED)} == recipes().keys()
+    assert {name for name in RECIPES if "@" not in name} == recipes().keys()
+
+
+def test_no_balancing_is_the_plain_recipe(tmp_path):
+    plain, named = (Cell(Sweep(), name, 0, tmp_path) for name in ("metric_at", "metric_at@none"))
+    assert plain.folder == named.folder
+    assert (named.defense, named.strategy) == ("metric_at", "none")
+
+
+def test_strategies_keep_the_home_domain():
+    row = {"seed": 0, "attack": "fna", "metric": "mAP", "profile": "x", "hardware": "y"}
+    table = pd.DataFrame(
+        [
+            row | {"recipe": name, "domain": domain, "value": value}
+            for value, (name, domain) in enumerate(
+                (name, domain) for name in BALANCING for domain in ("downtown", "campus")
+            )
+        ]
+    )[COLUMNS]
+    shaped = by_strategy(table)
+    assert shaped["strategy"].tolist() == ["none", "repeat", "classical", "ungated", "gated"]
+    assert shaped["value"].tolist() == [0, 2, 4, 6, 8]
+    assert list(shaped.columns) == [
+        "strategy", "seed", "attack", "metric", "value", "profile", "hardware"
+    ]  # fmt: skip
