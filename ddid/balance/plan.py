@@ -5,10 +5,10 @@
 - within an identity: every `i` with `max_c n_{i,c} / n_i > δ2` gets images for every other camera.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from ddid.balance.bias import camera_counts
@@ -38,8 +38,8 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
     """One row per image to synthesise.
 
     Our choices where the paper is silent: an image for the first rule goes to the camera that has
-    fewest of the identity; the second rule, counted after the first, gives every other camera the
-    same number, just enough to bring the dominant share down to δ2.
+    fewest of the identity; the second rule, counted after the first, gives every other camera one,
+    and the rarest ones more until no camera's share is above δ2.
 
     Args:
         manifest: with real train rows.
@@ -48,16 +48,23 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
             other thresholds leave its image as it is.
 
     Returns:
-        Columns `COLUMNS`, ordered by pid; empty where the thresholds ask for nothing.
+        Columns `COLUMNS`, ordered by pid.
 
     Raises:
-        InputError: no known camera, or more than `LIMIT` images.
+        InputError: no known camera, thresholds that ask for nothing, for more than `LIMIT` images,
+            or for a share that so few cameras cannot have.
     """
     train = manifest[(manifest["split"] == "train") & (manifest["origin"] == "real")]
     counts = camera_counts(train)
     require(
         counts.shape[1] > 0,
         "the plan needs cameras, but every camid is -1 (unknown): name the cameras in the manifest",
+    )
+    cameras = counts.shape[1]
+    require(
+        cameras == 1 or thresholds.delta2 * cameras >= 1,
+        f"delta2 = {thresholds.delta2} cannot be reached: with {cameras} cameras the most frequent "
+        f"one has a share of at least {1 / cameras:.2f}; raise delta2",
     )
     total = int((thresholds.delta1 - train.groupby("pid").size()).clip(lower=0).sum())
     require(
@@ -71,6 +78,11 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
             number = made[camid] = made[camid] + 1
             name = f"{pid:04d}_c{camid}_{number:04d}"
             rows.append((name, pid, camid, seed_of(seed, pid, camid, number), reason))
+    require(
+        bool(rows),
+        f"delta1 = {thresholds.delta1} and delta2 = {thresholds.delta2} ask for no image: every "
+        "identity has enough of every camera; raise delta1, lower delta2 or leave balancing out",
+    )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -83,17 +95,29 @@ def _cells(counts: pd.DataFrame) -> Iterator[tuple[int, dict[int, int]]]:
 
 def _wanted(cells: dict[int, int], thresholds: Thresholds) -> Iterator[tuple[int, str]]:
     """Camera and reason of every image one identity lacks, given its images per camera."""
+    few = Counter(_fill(cells, lambda c: sum(c.values()) < thresholds.delta1))
+    yield from ((camid, FEW_IMAGES) for camid in few.elements())
+    cells = {camid: count + few[camid] for camid, count in cells.items()}
+    if len(cells) == 1 or not _dominated(cells, thresholds.delta2):
+        return
+    dominant = max(cells, key=lambda camid: (cells[camid], -camid))
+    others = [camid for camid in cells if camid != dominant]
+    cells = {camid: count + (camid in others) for camid, count in cells.items()}
+    more = _fill(cells, lambda c: _dominated(c, thresholds.delta2))
+    yield from ((camid, ONE_CAMERA) for camid in (*others, *more))
+
+
+def _dominated(cells: dict[int, int], delta2: float) -> bool:
+    return max(cells.values()) > delta2 * sum(cells.values()) + 1e-9
+
+
+def _fill(cells: dict[int, int], lacking: Callable[[dict[int, int]], bool]) -> Iterator[int]:
+    """Give the camera with fewest images one more, again and again, while `lacking` says so."""
     cells = dict(cells)
-    while sum(cells.values()) < thresholds.delta1:
+    while lacking(cells):
         camid = min(cells, key=lambda c: (cells[c], c))
         cells[camid] += 1
-        yield camid, FEW_IMAGES
-    dominant = max(cells, key=lambda c: (cells[c], -c))
-    missing = cells[dominant] / thresholds.delta2 - sum(cells.values())
-    others = [c for c in cells if c != dominant]
-    if missing > 0 and others:
-        for _ in range(int(np.ceil(missing / len(others)))):
-            yield from ((camid, ONE_CAMERA) for camid in others)
+        yield camid
 
 
 def cost(plan: pd.DataFrame, training_seconds: float, seconds_per_image: float) -> dict[str, float]:

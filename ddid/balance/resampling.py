@@ -42,11 +42,7 @@ def resample(
     Raises:
         InputError: an empty plan, or labels the generator does not know.
     """
-    require(
-        len(plan) > 0,
-        "delta1 and delta2 ask for no image: every identity has enough of every camera; raise "
-        "delta1 or lower delta2, or go on without balancing",
-    )
+    require(len(plan) > 0, "the plan has no rows: there is nothing to synthesise")
     size = (generator.config.height, generator.config.width)
     drafts = []
     for attempt in range(gate.limits.attempts):

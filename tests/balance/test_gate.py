@@ -116,7 +116,7 @@ def test_the_balanced_manifest_has_what_was_kept(drafts, manifest):
 
 
 def test_an_empty_plan_is_refused(generator, plan, judge, tmp_path):
-    with pytest.raises(InputError, match="ask for no image"):
+    with pytest.raises(InputError, match="no rows"):
         resample(generator, plan.iloc[:0], tmp_path, Sampling(), Gate(judge))
 
 

@@ -36,6 +36,7 @@ def test_first_rule_fills_up_to_delta1_with_the_rarest_cameras():
     assert cells == {(1, 1): 1, (1, 2): 1, (1, 3): 1}
     assert set(plan["reason"]) == {FEW_IMAGES}
     assert len(plan) == 3
+    assert list(plan.columns) == COLUMNS
 
 
 def test_second_rule_brings_the_dominant_share_to_delta2():
@@ -45,7 +46,7 @@ def test_second_rule_brings_the_dominant_share_to_delta2():
         total = {c: CELLS.get((pid, c), 0) + cells.get((pid, c), 0) for c in (1, 2, 3)}
         assert max(total.values()) / sum(total.values()) <= 0.5
     assert all((pid, 1) not in cells for pid in (1, 2, 3))
-    assert cells[2, 2] == cells[2, 3]
+    assert cells == {(1, 2): 1, (1, 3): 1, (2, 2): 3, (2, 3): 4}
 
 
 def test_both_rules_lower_both_biases():
@@ -58,11 +59,22 @@ def test_both_rules_lower_both_biases():
     assert new["images"].min() >= 9
 
 
-def test_thresholds_that_ask_for_nothing_plan_nothing():
-    plan, _ = added(CELLS, 0, 1.0)
-    assert plan.empty
-    assert list(plan.columns) == COLUMNS
-    assert cost(plan, 0, 1)["images"] == 0
+def test_a_second_strong_camera_does_not_become_the_dominant_one():
+    cells = {(1, 1): 10, (1, 2): 9, (1, 3): 0 + 1, (2, 1): 1, (2, 2): 1, (2, 3): 1}
+    _, new = added(cells, 0, 0.4)
+    totals = [cells[1, c] + new.get((1, c), 0) for c in (1, 2, 3)]
+    assert max(totals) / sum(totals) <= 0.4
+    assert (1, 2) in new
+
+
+def test_thresholds_that_ask_for_nothing_are_refused():
+    with pytest.raises(InputError, match="ask for no image"):
+        added(CELLS, 0, 1.0)
+
+
+def test_a_share_below_that_of_equal_cameras_is_refused():
+    with pytest.raises(InputError, match=r"at least 0\.33"):
+        added(CELLS, 4, 0.3)
 
 
 def test_one_camera_in_the_data_leaves_the_second_rule_nothing_to_do():
