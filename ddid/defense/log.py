@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from ddid.run import atomic_write
 
 
 class PassCounter:
-    """Counts the images that go through a network, forwards and backwards.
+    """Counts the images that go through some networks, forwards and backwards.
 
     A forward pass whose output can be differentiated counts as one that will be.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, nets: Iterable[nn.Module]) -> None:
         self.forward = self.backward = 0
-        net.register_forward_hook(self._count)
+        for net in nets:
+            net.register_forward_hook(self._count)
 
     def _count(self, net: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         first = output if isinstance(output, Tensor) else output[0]

@@ -146,25 +146,29 @@ class Trainer:
         self.accelerator, self.source = accelerator, source
         self.batches = own_share(train_set, config, accelerator)
         height, width = train_set.images.shape[-2:]
-        device = accelerator.device
         torch.manual_seed(config.seed)
         shape = ModelConfig(len(train_set.classes), config.backbone, height, width)
-        self.net: ReIDNet = ReIDNet(shape, config.weights)
+        self.net = self._placed(ReIDNet(shape, config.weights))
         self.discriminator = Discriminator(self.net.width) if recipe.discriminator else None
         parts = {"net": self.net, "discriminator": self.discriminator}
-        self.modules = nn.ModuleDict({n: m for n, m in parts.items() if m is not None}).to(device)
-        self.modules.to(device)
-        # Only device and precision are accelerate's matter here: its wrapper for several processes
-        # averages in hooks that parameters replaced by functional_call never reach.
-        self.net = accelerator.prepare_model(self.net, evaluation_mode=True)
-        self.net.to(memory_format=LAYOUT)  # type: ignore[call-overload]  # torch has no stub for it
+        self.modules = nn.ModuleDict({n: m for n, m in parts.items() if m is not None})
+        self.modules.to(accelerator.device)
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
-        self.images, self.camids = train_set.images.to(device), train_set.camids.to(device)
-        self.labels = train_set.labels.to(device)
+        data = (train_set.images, train_set.labels, train_set.camids)
+        self.images, self.labels, self.camids = (part.to(accelerator.device) for part in data)
         self.augment = Augment((height, width))
+
+    def _placed(self, net: ReIDNet) -> ReIDNet:
+        """On the device, in the wanted precision and layout.
+
+        Averaging over processes is left to `average_processes`: accelerate's wrapper does it in
+        hooks that parameters replaced by functional_call never reach.
+        """
+        net = self.accelerator.prepare_model(net, evaluation_mode=True)
+        return net.to(memory_format=LAYOUT)  # type: ignore[call-overload]  # torch has no stub
 
     def run(self, folder: Path, settings: Settings, progress: Progress | None = None) -> None:
         """Take the steps that are left, log and checkpoint on the way, and save the model."""
@@ -172,7 +176,8 @@ class Trainer:
         if checkpoint.exists():
             first = load_checkpoint(checkpoint, self.modules, self.optimizer, settings)
         writes = self.accelerator.is_main_process
-        log = TrainLog(folder / "train_log.jsonl", first, PassCounter(self.net))
+        counter = PassCounter(net for net in (self.net, self.source) if net is not None)
+        log = TrainLog(folder / "train_log.jsonl", first, counter)
         self.modules.train()
         for step in range(first, config.steps):
             log.add(self.step(step))

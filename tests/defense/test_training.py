@@ -117,9 +117,10 @@ def test_learning_rate_warms_up_peaks_and_ends_near_zero():
     assert rates[-1] < 0.001
 
 
-def test_passes_are_counted(colours, short, tmp_path):
+@pytest.mark.parametrize("recipe", ["metric_at", "offline_at"])
+def test_passes_are_counted(recipe, colours, short, tmp_path):
     """8 images: guides, two attack steps, clean and attacked; all but the guides backwards."""
-    train("metric_at", colours, short, tmp_path)
+    train(recipe, colours, short, tmp_path)
     assert set(read_log(tmp_path)["forward"]) == {8 * 5}
     assert set(read_log(tmp_path)["backward"]) == {8 * 4}
 
