@@ -1,0 +1,115 @@
+"""`ddid audit` on anybody's model and data: exit status, report, one sentence for bad input."""
+
+import json
+import re
+import textwrap
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ddid.__main__ import main
+from ddid.data.manifest import write_manifest
+
+FACTORIES = """
+    import torch
+    from torch import nn
+
+    def honest(weights=""):
+        torch.manual_seed(0)
+        convolution = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2), nn.GELU(), nn.Flatten())
+        net = nn.Sequential(convolution, nn.Linear(16 * 7 * 3, 24)).eval()
+        if weights:
+            net.load_state_dict(torch.load(weights, weights_only=True))
+        return net
+
+    def hidden():
+        net = honest()
+        return lambda images: net(images.detach())
+
+    def training():
+        return honest().train()
+
+    def crashing():
+        net = honest()
+        return lambda images: net(images) / (len(images) < 5)[0]
+
+    def nothing():
+        return None
+
+    seven = 7
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, query, gallery):
+    """A folder with a package of factories and two CSV manifests of the same pictures."""
+    root = tmp_path_factory.mktemp("stranger")
+    (root / "strangers.py").write_text(textwrap.dedent(FACTORIES))
+    rows = []
+    for split, images in (("query", query), ("gallery", gallery)):
+        for index, pixels in enumerate(images.images):
+            path = root / f"{split}{index}.png"
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
+            labels = {"pid": int(images.pids[index]), "camid": int(images.camids[index])}
+            rows.append({"path": str(path), "split": split, "origin": "real", **labels})
+    write_manifest(pd.DataFrame(rows), root / "manifest.csv")
+    write_manifest(pd.DataFrame(rows).drop(columns="camid"), root / "no_cameras.csv")
+    return root
+
+
+def run(folder, monkeypatch, factory, *options, data="manifest.csv"):
+    monkeypatch.chdir(folder)
+    size = ["--size", "16", "8", "--steps", "4"]
+    where = ["--data", data, "--out", f"out_{factory}"]
+    return main(["audit", "--model", f"strangers:{factory}", *where, *size, *options])
+
+
+def test_an_honest_model_ends_with_status_0_and_a_report(folder, monkeypatch, capsys):
+    assert run(folder, monkeypatch, "honest") == 0
+    assert "flags: none" in capsys.readouterr().out
+    report = json.loads((folder / "out_honest" / "audit.json").read_text())
+    assert report["flags"] == []
+    assert report["results"]["worst"]["mAP"] < report["results"]["clean"]["mAP"]
+    page = (folder / "out_honest" / "audit.html").read_text()
+    assert "Audit of strangers:honest: no flag" in page
+    for name in ("robustness_bars", "budget_curves"):
+        assert f"figures/{name}.png" in page
+        assert (folder / "out_honest" / "figures" / f"{name}.png").stat().st_size > 1000
+
+
+def test_a_dishonest_model_ends_with_status_1_and_its_flags(folder, monkeypatch, capsys):
+    assert run(folder, monkeypatch, "hidden") == 1
+    flags = json.loads((folder / "out_hidden" / "audit.json").read_text())["flags"]
+    assert "gradients" in flags
+    assert "FLAG" in capsys.readouterr().out
+
+
+def test_data_without_cameras_and_a_share_of_the_queries_will_do(folder, monkeypatch):
+    options = ("--queries", "8", "--surrogate", "strangers:honest")
+    assert run(folder, monkeypatch, "honest", *options, data="no_cameras.csv") in (0, 1)
+    plan = json.loads((folder / "out_honest" / "audit.json").read_text())["plan"]
+    assert plan["budget"]["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "sentence"),
+    [
+        ("training", (), "training mode"),
+        ("nothing", (), "want a callable"),
+        ("seven", (), "cannot be used"),
+        ("unheard_of", (), "cannot be used"),
+        ("honest", ("--weights", "gone.pt"), "gone.pt"),
+        ("crashing", (), "fails on a batch|stopped"),
+        ("honest", ("--data", "gone.csv"), "gone.csv"),
+        ("honest", ("--eps", "300"), "eps"),
+        ("honest", ("--model", "nocolon"), "package.module:factory"),
+    ],
+)
+def test_what_cannot_run_ends_with_status_2_and_one_sentence(
+    folder, monkeypatch, capsys, factory, options, sentence
+):
+    assert run(folder, monkeypatch, factory, *options) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("ddid: ")
+    assert re.search(sentence, complaint), complaint
