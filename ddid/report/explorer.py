@@ -135,11 +135,12 @@ class Explorer:
         amplified = (128 + gain * view.perturbation).clamp(0, 255)
         titles = {
             "image": view.image,
-            f"change ×{gain}": amplified.to(torch.uint8),
+            "change": amplified.to(torch.uint8),
             "attacked": view.attacked,
         }
         return attack_card(
             f"{choice.attack} on {choice.model}\neps {choice.eps}/255, {choice.steps} steps\n"
+            f"change shown ×{gain}\n"
             f"average precision {view.ap_before:.0f} % → {view.ap_after:.0f} %",
             {title: pictures(image)[0] for title, image in titles.items()},
             self._answers("before", view.image, view.before),

@@ -38,8 +38,8 @@ def attack_card(
         show_image(cell, picture, title)
     for cell in axes[0, len(pictures) :]:
         cell.set_axis_off()
-    corner = axes[0, len(pictures)]
-    corner.text(0, 1, caption, transform=corner.transAxes, va="top", fontsize=8, linespacing=1.6)
+    place = {"transform": axes[0, len(pictures)].transAxes, "va": "top", "in_layout": False}
+    axes[0, len(pictures)].text(0, 1, caption, fontsize=8, linespacing=1.6, **place)
     _draw(axes[1], before)
     _draw(axes[2], after)
     return figure
