@@ -104,10 +104,11 @@ class Camera:
     ) -> Image.Image:
         """The photograph, as RGB, that this camera takes of an ideal image."""
         image = image.convert("RGB").filter(ImageFilter.GaussianBlur(self.blur * image.width))
-        light = (
-            np.asarray(image, np.float32) / 255 * np.array(DOMAINS[self.domain].light, np.float32)
+        daylight, gains = (
+            np.array(c, np.float32) for c in (DOMAINS[self.domain].light, self.gains)
         )
-        light = np.clip(light * np.array(self.gains, np.float32) * brightness, 0, 1) ** self.gamma
+        light = np.asarray(image, np.float32) / 255 * daylight
+        light = np.clip(light * gains * brightness, 0, 1) ** self.gamma
         light = (1 - self.haze) * light + 0.55 * self.haze
         light = light + self.noise * rng.standard_normal(light.shape, np.float32)
         return Image.fromarray((np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8))
@@ -133,12 +134,8 @@ def occlude(scene: Image.Image, domain: Domain, stranger: Person, rng: np.random
         box = (width * (x - 0.6), top, width * (x + 0.3), 1.2 * height)
         ImageDraw.Draw(scene).rounded_rectangle(box, radius=0.15 * width, fill=color)
     else:
-        pose = Pose(
-            rng.uniform(0, 2 * pi),
-            rng.uniform(0, 2 * pi),
-            x=round(x) + 0.1 * rng.normal(),
-            ground=1.0,
-        )
+        yaw, phase = rng.uniform(0, 2 * pi), rng.uniform(0, 2 * pi)
+        pose = Pose(yaw, phase, x=round(x) + 0.1 * rng.normal(), ground=1.0)
         scene.alpha_composite(draw_person(stranger, pose, (height, width)))
 
 
@@ -163,11 +160,8 @@ def _panorama(camera: Camera, size: tuple[int, int]) -> Image.Image:
     for y in np.geomspace(horizon + 0.05 * height, height, 4):
         pen.line((0, y, width, y), fill=mark, width=max(1, round(0.02 * height)))
     for x in np.arange(0, width, rng.uniform(0.5, 1.2) * size[1]):
-        pen.line(
-            (x, horizon, x + rng.uniform(-1, 1) * size[1], height),
-            fill=mark,
-            width=max(1, round(0.012 * height)),
-        )
+        line = (x, horizon, x + rng.uniform(-1, 1) * size[1], height)
+        pen.line(line, fill=mark, width=max(1, round(0.012 * height)))
     return canvas.filter(ImageFilter.GaussianBlur(0.012 * height))
 
 

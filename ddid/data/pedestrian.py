@@ -210,14 +210,10 @@ class _Sketch:
 
     def _cloth(self) -> Image.Image:
         """The canvas filled with the fabric of the upper garment."""
-        (width, height), accent, pattern = (
-            self.canvas.size,
-            self.color("accent"),
-            self.looks["pattern"],
-        )
+        (width, height), step = self.canvas.size, 0.07 * self.scale
+        pattern, accent = self.looks["pattern"], self.color("accent")
         cloth = Image.new("RGBA", (width, height), self.color("upper"))
-        pen, step = ImageDraw.Draw(cloth), 0.07 * self.scale
-        x, top = self.at((0, 0, 0.83))
+        pen, (x, top) = ImageDraw.Draw(cloth), self.at((0, 0, 0.83))
         if pattern in ("stripes", "checks"):
             for y in np.arange(top + step / 2, height, step):
                 pen.rectangle((0, y, width, y + 0.45 * step), fill=accent)
@@ -227,13 +223,9 @@ class _Sketch:
         if pattern == "block":
             pen.rectangle((0, 0, width, self.at((0, 0, 0.69))[1]), fill=accent)
         if self.looks["top"] == "open jacket" and self.cos > 0.1:
-            corners = (
-                (-0.03, 0.07, 0.86),
-                (0.03, 0.07, 0.86),
-                (0.05, 0.07, 0.3),
-                (-0.05, 0.07, 0.3),
-            )
-            pen.polygon([self.at(corner) for corner in corners], fill=self.color("accent", 0.8))
+            corners = ((-0.03, 0.86), (0.03, 0.86), (0.05, 0.3), (-0.05, 0.3))
+            panel = [self.at((right, 0.07, up)) for right, up in corners]
+            pen.polygon(panel, fill=self.color("accent", 0.8))
         if pattern == "logo" and self.cos > 0.1:
             x, y = self.at((0, 0.08, 0.72))
             half = 0.05 * self.scale
@@ -252,9 +244,8 @@ class _Sketch:
         self.oval(x, y, (unit * (0.88 + 0.1 * abs(self.sin)), unit * 1.12), scalp)
         if self.cos > -0.45:
             half = unit * (0.78 - 0.2 * abs(self.sin)) * min(1.0, 1.0 + self.cos)
-            self.oval(
-                x + 0.34 * unit * self.sin, y + 0.2 * unit, (half, unit * 0.86), self.color("skin")
-            )
+            middle = x + 0.34 * unit * self.sin
+            self.oval(middle, y + 0.2 * unit, (half, unit * 0.86), self.color("skin"))
         for side in (-0.3, 0.3) if self.cos > 0.1 else ():
             eye = x + unit * (side * self.cos + 0.55 * self.sin)
             self.oval(eye, y + 0.08 * unit, (0.1 * unit, 0.1 * unit), (40, 30, 30))
@@ -276,9 +267,8 @@ class _Sketch:
         (x, top), bottom = self.at((0, -0.1, 0.8)), self.at((0, -0.1, 0.56))[1]
         half, middle = self.girth(0.088, 0.055), (top + bottom) / 2
         self._box((x - half, top, x + half, bottom), self.color("extra"))
-        self._box(
-            (x - 0.7 * half, middle, x + 0.7 * half, bottom - 0.25 * half), self.color("extra", 0.8)
-        )
+        pocket = (x - 0.7 * half, middle, x + 0.7 * half, bottom - 0.25 * half)
+        self._box(pocket, self.color("extra", 0.8))
 
     def _strap(self) -> None:
         ends = [self.at((0.08, 0.05 if self.cos > 0 else -0.05, 0.82)), self.at((-0.12, 0, 0.5))]

@@ -23,6 +23,15 @@ from ddid.run import Progress, atomic_write, read_json, write_json
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 DOMINANT_SHARE = 0.8  # of a dominated identity's images, expected from its dominant camera
 STRANGER = 10_000  # first appearance that belongs to no identity: distractors, junk, passers-by
+LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("train_identities", "test_identities"), (1, STRANGER // 2 - 1)),
+    **dict.fromkeys(("cameras", "images", "gallery_images"), (1, 999)),
+    **dict.fromkeys(("distractors", "junk"), (0, 499)),
+    **dict.fromkeys(("dominance", "duplicates"), (0, 1)),
+    **dict.fromkeys(("height", "width"), (16, 1024)),
+    "tail": (0, 5),
+    "seed": (0, 2**32 - 1),
+}
 _PLAN, _PERSON, _CAMERA, _TRACKLET, _FRAME = range(5)  # what a random generator is for
 
 
@@ -48,21 +57,11 @@ class StreetConfig:
     def __post_init__(self) -> None:
         require(
             self.domain in DOMAINS,
-            f"street: domain is one of {', '.join(DOMAINS)}, not {self.domain!r}.",
+            f"street: domain is one of {', '.join(DOMAINS)}, not {self.domain!r}",
         )
-        for name in ("train_identities", "test_identities", "cameras", "images", "gallery_images"):
-            require(
-                getattr(self, name) >= 1,
-                f"street: {name} must be at least 1, not {getattr(self, name)}.",
-            )
-        for name in ("dominance", "duplicates"):
+        for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
-            require(0 <= value <= 1, f"street: {name} must lie between 0 and 1, not {value}.")
-        require(self.tail >= 0, f"street: tail must not be negative, it is {self.tail}.")
-        require(
-            min(self.height, self.width) >= 16,
-            "street: height and width must be at least 16 pixels.",
-        )
+            require(low <= value <= high, f"street: {name} is {value}, give {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -95,18 +94,9 @@ def write_street(root: str | Path, config: StreetConfig, progress: Progress | No
     """
     root = Path(root)
     begun, done = root / "street.part.json", root / "street.json"
-    for note in (done, begun):
-        known = not note.is_file() or read_json(note) == asdict(config)
-        require(
-            known,
-            f"{root} holds a street of another configuration: choose another folder or delete it.",
-        )
+    _check_folder(root, config, [note for note in (begun, done) if note.is_file()])
     if done.is_file():
         return root
-    require(
-        begun.is_file() or not root.exists() or not any(root.iterdir()),
-        f"{root} is not empty and holds no street: choose another folder for the images.",
-    )
     write_json(begun, asdict(config))
     shots = list(plan_shots(config))
     for count, shot in enumerate(shots, start=1):
@@ -120,16 +110,27 @@ def write_street(root: str | Path, config: StreetConfig, progress: Progress | No
     return root
 
 
+def _check_folder(root: Path, config: StreetConfig, notes: list[Path]) -> None:
+    """Refuse a folder whose notes tell of another street, or that has files and no note."""
+    for note in notes:
+        require(
+            read_json(note) == asdict(config),
+            f"{root} holds a street of another configuration: choose another folder or delete it",
+        )
+    require(
+        bool(notes) or not root.exists() or not any(root.iterdir()),
+        f"{root} is not empty and holds no street: choose another folder for the images",
+    )
+
+
 def plan_shots(config: StreetConfig) -> Iterator[Shot]:
     """Which image shows whom, where and when: the bias of the data set, before a pixel is drawn."""
     rng = _generator(config, _PLAN)
     pids = 1 + rng.permutation(config.train_identities + config.test_identities)
     train, test = pids[: config.train_identities].tolist(), pids[config.train_identities :].tolist()
     for pid, count in zip(train, _long_tail(config), strict=True):
-        cameras = _attention(config, rng)
-        for camid, tracklet, step in _walks(
-            rng.choice(config.cameras, count, p=cameras) + 1, config, rng
-        ):
+        camids = 1 + rng.choice(config.cameras, count, p=_attention(config, rng))
+        for camid, tracklet, step in _walks(camids, config, rng):
             yield Shot(FOLDERS[0], pid, camid, pid, tracklet, step)
     for pid in test:
         seen = 1 + rng.choice(config.cameras, min(config.cameras, 4), replace=False)
@@ -137,11 +138,8 @@ def plan_shots(config: StreetConfig) -> Iterator[Shot]:
         for camid, tracklet, step in _walks(np.repeat(seen, config.gallery_images), config, rng):
             yield Shot(FOLDERS[2], pid, camid, pid, tracklet, step)
     for stranger in range(config.distractors + config.junk):
-        camid, pid = (
-            int(rng.integers(config.cameras)) + 1,
-            0 if stranger < config.distractors else -1,
-        )
-        yield Shot(FOLDERS[2], pid, camid, STRANGER + stranger, stranger)
+        pid, camera = (0 if stranger < config.distractors else -1), rng.integers(config.cameras)
+        yield Shot(FOLDERS[2], pid, 1 + int(camera), STRANGER + stranger, stranger)
 
 
 def _long_tail(config: StreetConfig) -> list[int]:
@@ -193,9 +191,8 @@ def take(shot: Shot, config: StreetConfig) -> Image.Image:
     cast_shadow(scene, pose)
     scene.alpha_composite(draw_person(person_of(config, shot.person), pose, size))
     if walk.random() < camera.occlusion:
-        occlude(
-            scene, DOMAINS[config.domain], person_of(config, 2 * STRANGER + shot.tracklet), walk
-        )
+        passer_by = person_of(config, 2 * STRANGER + shot.tracklet)
+        occlude(scene, DOMAINS[config.domain], passer_by, walk)
     return camera.expose(scene, float(walk.uniform(0.82, 1.15)), frame)
 
 
