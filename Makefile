@@ -37,6 +37,9 @@ bench: $(READY)
 	$(BIN)/ddid sweep bench --csv figures/results/defenses.csv
 	$(BIN)/ddid sweep bench --strategies --csv figures/results/balancing.csv
 
+bench-speed: $(READY)
+	$(BIN)/python -m tests.benchmarks.speed
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
