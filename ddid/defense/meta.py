@@ -97,7 +97,7 @@ def meta_backward(
         step = torch.autograd.grad(loss_train, list(theta.values()), create_graph=True)
     else:
         loss_train.backward()
-        step = tuple(_gradient(p) for p in theta.values())
+        step = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in theta.values())
     ahead = {n: p - meta.rate * g for (n, p), g in zip(theta.items(), step, strict=True)}
 
     def look_ahead(*inputs: Tensor, **options: Any) -> Any:
@@ -106,10 +106,3 @@ def meta_backward(
     loss_test = meta_test(look_ahead)
     (loss_train + loss_test if meta.second_order else loss_test).backward()
     return loss_train.detach(), loss_test.detach()
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    """A copy of `.grad` (it goes on accumulating), or zeros."""
-    if parameter.grad is None:
-        return torch.zeros_like(parameter)
-    return parameter.grad.detach().clone()
