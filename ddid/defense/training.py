@@ -126,7 +126,8 @@ def describe_recipe(recipe: Recipe) -> Settings:
 
 def describe_run(recipe: Recipe, train_set: ImageSet, config: TrainConfig) -> Settings:
     """Everything the final weights depend on, as JSON values."""
-    digest = hashlib.blake2b(train_set.images.numpy().tobytes(), digest_size=16).hexdigest()
+    pixels = train_set.images.contiguous().numpy().data  # without a copy: Market-1501 is 1.3 GB
+    digest = hashlib.blake2b(pixels, digest_size=16).hexdigest()
     data = {"classes": train_set.classes, "images": digest}
     return describe_recipe(recipe) | json.loads(json.dumps(asdict(config) | data))
 
