@@ -40,5 +40,6 @@ def _count_rows(scores: np.ndarray, thresholds: np.ndarray, counts: np.ndarray) 
                     continue
                 above = np.int32(0)
                 for index in range(tile.shape[0]):
-                    above += np.int32(tile[index] >= threshold)
+                    # numba would widen a plain sum to 64 bits and halve the vector's lanes
+                    above = np.int32(above + np.int32(tile[index] >= threshold))
                 counts[row, column] += above

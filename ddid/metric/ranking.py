@@ -45,6 +45,8 @@ class Embedded:
 
     def to(self, device: torch.device) -> "Embedded":
         """Move everything to one device."""
+        if self.embeddings.device == self.pids.device == device:
+            return self
         camids = None if self.camids is None else self.camids.to(device)
         return Embedded(self.embeddings.to(device), self.pids.to(device), camids)
 
