@@ -106,6 +106,13 @@ def test_identity_split_of_an_even_batch_is_even():
     assert test.sum() == 4
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_group_of_more_than_half_still_leaves_two_halves(seed):
+    labels = torch.tensor([0, 0, 0, 0, 0, 1])
+    test = meta_test_mask(labels, labels, "identity", torch.Generator().manual_seed(seed))
+    assert 0 < test.sum() < 6
+
+
 def test_one_identity_cannot_be_split():
     with pytest.raises(InputError, match="a batch with one identity"):
         meta_test_mask(torch.zeros(4), torch.arange(4), "identity", torch.Generator())
