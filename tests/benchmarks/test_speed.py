@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks import attack_step, ranking
+from tests.benchmarks import attack_step, ranking, training_step
 from tests.benchmarks.timing import compare
 
 
@@ -24,3 +24,9 @@ def test_attack_steps_cost_little_more_than_their_passes():
     for row in times:
         assert row["ratio"] < 1.1 * 1.5, row
     assert memory["ratio"] < 1.1, memory
+
+
+@pytest.mark.slow
+def test_training_steps_cost_little_more_than_their_passes():
+    for row in map(training_step.row, training_step.RECIPES):
+        assert row["ratio"] < 1.1 * 1.5, row

@@ -1,7 +1,7 @@
-"""A training step beside its own forward and backward passes measured bare."""
+"""A training step beside its own passes measured bare, and what layout and precision change."""
 
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -10,26 +10,48 @@ from torch import Tensor
 from ddid.data.loading import ImageSet
 from ddid.defense.recipes import find_recipe
 from ddid.defense.training import LAYOUT, TrainConfig, Trainer
-from ddid.model import ReIDNet
+from ddid.model import ModelConfig, ReIDNet
+from tests.benchmarks.timing import compare, device
 
 RECIPES = ("none", "metric_at", "ddid")
 CLASSES, IMAGES = 64, 12
 
 
-def rows(repeats: int = 8) -> list[dict[str, object]]:
-    """One row per recipe: seconds of a step, of its bare passes, and their ratio."""
-    return [compare(name, repeats) for name in RECIPES]
+def rows() -> list[dict[str, object]]:
+    """Seconds of a step and of its bare passes per recipe; then of one pass, varied and plain."""
+    return [*(row(name) for name in RECIPES), *variants()]
 
 
-def compare(name: str, repeats: int) -> dict[str, object]:
-    """Alternate both, so that a busy machine slows both alike, and take each one's best."""
+def variants() -> list[dict[str, object]]:
+    """Forwards and backwards as the trainer does it and in bfloat16; the plain layout is the floor.
+
+    A ratio below 1 pays. On processors without bfloat16 units the second is many times slower.
+    """
+    images = torch.rand(64, 3, 64, 32, device=device())
+    plain, changed = (ReIDNet(ModelConfig(CLASSES)).to(device()) for _ in range(2))
+    changed.to(memory_format=LAYOUT)
+    inputs = images.contiguous(memory_format=LAYOUT)
+
+    def half() -> None:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            output = changed(inputs, heads=True).logits
+        output.float().sum().backward()
+
+    def full(net: ReIDNet, pixels: Tensor) -> None:
+        net(pixels, heads=True).logits.sum().backward()
+
+    plainly, relaid = partial(full, plain, images), partial(full, changed, inputs)
+    return [
+        compare("forward and backward, channels-last", relaid, plainly),
+        compare("forward and backward, channels-last and bfloat16", half, plainly, repeats=2),
+    ]
+
+
+def row(name: str) -> dict[str, object]:
+    """The same step again and again: always the first batch, whatever the weights become."""
     trainer = Trainer(find_recipe(name), random_images(), TrainConfig(), Accelerator())
     trainer.modules.train()
-    passes = bare_passes(trainer)
-    times = [(timed(lambda t=t: trainer.step(t)), timed(passes)) for t in range(repeats)]
-    measured, floor = (min(column) for column in zip(*times, strict=True))
-    what = f"training step, {name}"
-    return {"what": what, "measured": measured, "floor": floor, "ratio": measured / floor}
+    return compare(f"training step, {name}", lambda: trainer.step(0), bare_passes(trainer))
 
 
 def bare_passes(trainer: Trainer) -> Callable[[], None]:
@@ -61,15 +83,6 @@ def inner_pass(net: ReIDNet, images: Tensor) -> None:
     """Forwards, and back to the pixels alone."""
     point = images.clone().requires_grad_()
     torch.autograd.grad(net(point).sum(), point)
-
-
-def timed(run: Callable[[], object]) -> float:
-    """Seconds one call takes, the device's queue included."""
-    begin = time.perf_counter()
-    run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
 
 
 def random_images() -> ImageSet:
