@@ -69,7 +69,9 @@ def test_same_seed_same_bytes_whatever_was_there_before(street, tmp_path):
         write_street(tmp_path / "again", SMALL, interrupt)
     assert 0 < len(files(tmp_path / "again")) < len(files(street))
     assert not (tmp_path / "again" / "street.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("*.jpg")}
     write_street(tmp_path / "again", SMALL)
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     assert files(tmp_path / "again") == files(street)
     assert not (tmp_path / "again" / "street.part.json").exists()
 
@@ -128,7 +130,7 @@ def test_duplicates_are_frames_of_a_tracklet_that_look_alike():
     first, second, *_ = (s for s in plan_shots(config) if s.step < 2 and s.camid == 1)
     other = replace(first, tracklet=first.tracklet + 1)
     pixels = [np.asarray(take(shot, config), float) for shot in (first, second, other)]
-    assert np.abs(pixels[0] - pixels[1]).mean() < 0.7 * np.abs(pixels[0] - pixels[2]).mean()
+    assert np.abs(pixels[0] - pixels[1]).mean() < 0.4 * np.abs(pixels[0] - pixels[2]).mean()
 
 
 def test_a_person_is_more_like_themselves_than_like_others_in_one_camera():
@@ -136,7 +138,8 @@ def test_a_person_is_more_like_themselves_than_like_others_in_one_camera():
     pixels = np.stack([np.asarray(take(shot, SMALL), float) for shot in shots])
     middle = pixels[:, 8:24, 5:11].reshape(2, -1, 16 * 6 * 3)  # torso: (walk, person, pixels)
     distance = np.abs(middle[0][:, None] - middle[1][None]).mean(-1)
-    assert np.diag(distance).mean() < distance.mean()
+    others = distance[~np.eye(len(distance), dtype=bool)]
+    assert np.diag(distance).mean() < 0.8 * others.mean()
 
 
 def _one_shot_each(config: StreetConfig):

@@ -63,6 +63,10 @@ def test_another_identity_gives_another_map(model, images):
     assert not torch.allclose(own, other, atol=1e-3)
 
 
+def test_what_speaks_against_the_identity_is_not_shown(model, images):
+    assert (similarity_maps(model, images, -embed(model, images)) >= 0).all()
+
+
 def test_bad_input_is_one_sentence(model, images):
     with pytest.raises(InputError, match="one per image"):
         similarity_maps(model, images, torch.zeros(2, 4))
