@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ddid.attack.auto import ascend_auto, checkpoints, climb_auto
+from ddid.attack.loop import Budget, ascend
+from ddid.attack.objectives import fna, misrank
+
+BUDGETS = {"linf": Budget(steps=12), "l2": Budget(eps=0.5, steps=12, norm="l2")}
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
+@pytest.mark.parametrize("objective", [fna, misrank])
+def test_it_climbs_inside_the_budget(net, images, guides, budget, objective):
+    value = objective(guides)
+    attacked = ascend_auto(net, images, value, budget, torch.Generator())
+    shift = (attacked - images).flatten(1)
+    size = shift.abs().amax(1) if budget.norm == "linf" else shift.norm(dim=1)
+    assert float(size.max()) <= budget.eps + 1e-6
+    assert float(attacked.min()) >= 0
+    assert float(attacked.max()) <= 1
+    assert bool((value(net(attacked)) > value(net(images))).all())
+
+
+def test_more_steps_and_restarts_never_lower_the_value(net, images, guides):
+    value, source = fna(guides), torch.Generator().manual_seed(0)
+    found = [
+        value(net(ascend_auto(net, images, value, Budget(steps=steps), source)))
+        for steps in (1, 4, 20)
+    ]
+    assert bool((found[1] >= found[0] - 1e-5).all())
+    assert bool((found[2] >= found[1] - 1e-5).all())
+    single, several = (
+        value(net(ascend_auto(net, images, value, Budget(steps=4, restarts=count), source)))
+        for count in (1, 4)
+    )
+    assert bool((several >= single).all())
+
+
+def test_it_needs_no_step_size_where_the_plain_ascent_is_lost(net, images, guides):
+    value, budget = fna(guides), Budget(steps=20)
+    auto = value(net(ascend_auto(net, images, value, budget, torch.Generator())))
+    for step in (0.1 / 255, 64 / 255):
+        plain = ascend(net, images, value, replace(budget, step=step))
+        assert float((auto - value(net(plain))).detach().mean()) > 0
+
+
+def test_the_step_halves_where_nothing_is_gained():
+    """On a narrow ridge a step of 2 eps overshoots; only halving reaches the top."""
+    top = torch.full((1, 1, 1, 1), 0.5 + 0.013)
+    start = torch.full((1, 1, 1, 1), 0.5)
+    best = climb_auto(
+        lambda x: -(x - top).abs().flatten(1).sum(1), start, start, Budget(eps=0.1, steps=60)
+    )
+    assert float((best - top).abs()) < 0.003
+
+
+def test_checkpoints_are_the_published_ones():
+    assert sorted(checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert checkpoints(1) == set()
