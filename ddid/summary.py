@@ -42,7 +42,9 @@ def robustness_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> 
     """Lines of mAP in percent, a recipe a line, an attack a column."""
     head = f"{'mAP %':<30}" + "".join(f"{title:>8}" for title in ATTACKS.values())
     lines = [head]
-    for recipe, attacks in results.items():
+    known = [name for name in RECIPES if name in results]  # JSON files are sorted by name
+    for recipe in [*known, *(name for name in results if name not in RECIPES)]:
+        attacks = results[recipe]
         cells = (f"{attacks[a]['mAP']:8.1f}" if a in attacks else f"{'-':>8}" for a in ATTACKS)
         lines.append(f"{RECIPES.get(recipe, recipe):<30}" + "".join(cells))
     return lines
