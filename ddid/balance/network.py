@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from ddid.balance.diffusion import Denoiser
+from ddid.balance.prior import Prior
 from ddid.balance.warp import WARPS
 from ddid.errors import InputError, require
 from ddid.run import atomic_write, read_json, write_json
@@ -18,24 +18,24 @@ from ddid.run import atomic_write, read_json, write_json
 FORMAT = 1
 # c_noise = ln σ / 4 spans only ±1.5, but a positional embedding resolves steps of about 1.
 NOISE_SPREAD = 250.0
-MAP_CELL = 4  # pixels; side of a cell of the labels' maps
 
 UNet = dict[str, Any]
 """Settings of a `UNet2DModel`, as in its `config.json`."""
 
 
 def unet_settings(
-    channels: Iterable[int] = (32, 64, 128), patch: int = 2, layers: int = 1, maps: int = 8
+    channels: Iterable[int] = (32, 64, 128), patch: int = 2, layers: int = 1, prior: bool = True
 ) -> UNet:
     """A U-Net with attention at its lowest level, working on patch×patch pixels at a time.
 
     Our choice: folding patches into channels (pixel-unshuffle) makes a CPU step several times
-    faster than convolutions at full size; `maps` further input channels show the labels' maps.
+    faster than convolutions at full size. With a `prior` as many further input channels show the
+    labels' mean image.
     """
     channels = tuple(channels)
     plain = len(channels) - 1
     return {
-        "in_channels": 3 * patch**2 + maps,
+        "in_channels": 3 * patch**2 * (1 + prior),
         "out_channels": 3 * patch**2,
         "block_out_channels": list(channels),
         "layers_per_block": layers,
@@ -62,9 +62,9 @@ class GeneratorConfig:
         return round((self.unet["out_channels"] / 3) ** 0.5)
 
     @property
-    def maps(self) -> int:
-        """Input channels for the labels' maps; 0 in an ordinary diffusers checkpoint."""
-        return self.unet["in_channels"] - self.unet["out_channels"]
+    def has_prior(self) -> bool:
+        """Whether the network starts from a `Prior`; an ordinary diffusers checkpoint does not."""
+        return self.unet["in_channels"] > self.unet["out_channels"]
 
     def __post_init__(self) -> None:
         factor = self.patch * 2 ** (len(self.unet["block_out_channels"]) - 1)
@@ -125,9 +125,10 @@ class LabelledUNet(nn.Module):
         self.identity = nn.Embedding(no_identity + 1, width)
         self.camera = nn.Embedding(no_camera + 1, width)
         self.warp = nn.Linear(WARPS, width, bias=False)
-        self.shape = (config.maps, config.height // MAP_CELL, config.width // MAP_CELL)
-        self.identity_map = nn.Embedding(no_identity + 1, prod(self.shape))
-        self.camera_map = nn.Embedding(no_camera + 1, prod(self.shape))
+        self.prior = Prior(config) if config.has_prior else None
+        if self.prior:
+            nn.init.zeros_(self.unet.conv_out.weight)  # begin as the prior
+            nn.init.zeros_(self.unet.conv_out.bias)
 
     def forward(
         self,
@@ -141,11 +142,14 @@ class LabelledUNet(nn.Module):
         label = self.identity(identity) + self.camera(camera)
         if warp is not None:
             label = label + self.warp(warp)
-        folded = pixel_unshuffle(images, self.patch)
-        maps = (self.identity_map(identity) + self.camera_map(camera)).view(-1, *self.shape)
-        folded = torch.cat([folded, interpolate(maps, size=folded.shape[-2:])], dim=1)
+        seen = images
+        if self.prior:
+            mean = self.prior.sketch(identity, camera)
+            seen = torch.cat([images, mean / self.prior.sigma_data], dim=1)
+        folded = pixel_unshuffle(seen, self.patch)
         output = self.unet(folded, c_noise * NOISE_SPREAD, class_labels=label).sample
-        return pixel_shuffle(output, self.patch)
+        output = pixel_shuffle(output, self.patch)
+        return output + self.prior(images, c_noise, mean) if self.prior else output
 
 
 def build(config: GeneratorConfig, sigma_data: float, start: str | Path = "") -> Denoiser:

@@ -7,6 +7,7 @@ with the weights it would have had.
 import hashlib
 import json
 import math
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,8 +15,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ddid.balance.diffusion import NoisyBatch, centre, edm_loss, training_sigma
-from ddid.balance.network import Generator, GeneratorConfig, build, load_generator, save_generator
+from ddid.balance.diffusion import Denoiser, NoisyBatch, centre, edm_loss, training_sigma
+from ddid.balance.network import (
+    Generator,
+    GeneratorConfig,
+    LabelledUNet,
+    load_generator,
+    save_generator,
+)
 from ddid.balance.seeds import seed_of
 from ddid.balance.warp import apply_warps, draw_warps
 from ddid.checkpoint import Settings, check_settings, load_checkpoint, save_checkpoint
@@ -116,9 +123,12 @@ class GeneratorTrainer:
         pixels = centre(to_unit(real.images))
         with torch.random.fork_rng([]):
             torch.manual_seed(training.seed)
-            net = build(config, pixels.std().item(), training.start)
-            self.average = build(config, pixels.std().item()).requires_grad_(False)
-        self.average.load_state_dict(net.state_dict())
+            network = LabelledUNet(config, training.start)
+        labels = config.labels(real.pids, real.camids)
+        if network.prior:
+            network.prior.fit(pixels, *labels)
+        net = Denoiser(network, pixels.std().item())
+        self.average = deepcopy(net).requires_grad_(False)
         self.modules = nn.ModuleDict({"net": net, "average": self.average}).to(self.device)
         self.net = accelerator.prepare_model(net)
         self.parameters: list[Tensor] = list(net.parameters())
@@ -127,7 +137,7 @@ class GeneratorTrainer:
             self.parameters, lr=training.lr, betas=(0.9, 0.99), fused=fused
         )
         self.images = pixels.to(self.device)
-        self.labels = [label.to(self.device) for label in config.labels(real.pids, real.camids)]
+        self.labels = [label.to(self.device) for label in labels]
         self.nulls = config.nulls
         counts = torch.bincount(real.labels)[real.labels]
         self.weights = counts.double() ** -training.tail_boost

@@ -78,7 +78,7 @@ def test_a_damaged_generator_is_refused(generator, tmp_path):
 
 
 def test_a_diffusers_checkpoint_is_a_start(tmp_path):
-    theirs = UNet2DModel(sample_size=16, **unet_settings((16, 32), patch=2, maps=0))
+    theirs = UNet2DModel(sample_size=16, **unet_settings((16, 32), patch=2, prior=False))
     theirs.save_pretrained(tmp_path)
     config = GeneratorConfig((1, 2), (1,), 16, 8, diffusers_settings(tmp_path))
     ours = build(config, 0.3, start=tmp_path).network.unet
