@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ddid import __version__
 from ddid.errors import InputError
+from ddid.run import progress_lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +109,9 @@ def _sweep(options: argparse.Namespace) -> int:
     recipes = tuple(options.recipes) or standard
     sweep = Sweep(options.profile, recipes, tuple(range(options.seeds)))
     shape = by_strategy if options.strategies else None
-    run_sweep(sweep, options.out, options.csv, options.workers, shape=shape, progress=_say)
+    run_sweep(
+        sweep, options.out, options.csv, options.workers, shape=shape, progress=progress_lines()
+    )
     return 0
 
 
@@ -123,15 +126,10 @@ def _audit(options: argparse.Namespace) -> int:
         size=tuple(options.size),
         budget=Budget(eps=options.eps / 255, steps=options.steps),
     )
-    result = audit_command(request, _say)
+    result = audit_command(request, progress_lines())
     sys.stdout.write(f"{verdict_table(result.verdicts).to_string(index=False)}\n")
     sys.stdout.write(f"flags: {', '.join(result.flags) or 'none'}; report in {options.out}\n")
     return 1 if result.flags else 0
-
-
-def _say(what: str, done: int, total: int) -> None:
-    sys.stdout.write(f"{what}: {done}/{total}\n")
-    sys.stdout.flush()
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -83,6 +83,21 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path} is not JSON ({error}): delete it and start again") from error
 
 
+def progress_lines(indent: str = "") -> Progress:
+    """A `Progress` that prints one line every few seconds and at the end of each task."""
+    last = float("-inf")
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done >= total or now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            sys.stdout.write(f"{indent}{what}: {done}/{total}\n")
+            sys.stdout.flush()
+
+    return progress
+
+
 @dataclass
 class Run:
     """One notebook's place in a run folder; made by `open_run`."""
@@ -90,7 +105,7 @@ class Run:
     root: Path
     notebook: str
     parameters: Mapping[str, Literal]
-    _last_line: float = field(default=float("-inf"), repr=False)
+    progress: Progress = field(default_factory=lambda: progress_lines("    "), repr=False)
 
     @property
     def folder(self) -> Path:
@@ -136,14 +151,6 @@ class Run:
         path = self.folder / "figures" / f"{name}.png"
         write_figure(path, figure)
         return Image(filename=str(path))
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Print one line every few seconds and at the end; a `Progress`."""
-        now = time.monotonic()
-        if done >= total or now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            sys.stdout.write(f"    {what}: {done}/{total}\n")
-            sys.stdout.flush()
 
 
 def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
