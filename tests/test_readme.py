@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_model
+from torch import nn
 
 from ddid.data.manifest import read_manifest
 from ddid.data.street import StreetConfig, write_street
@@ -35,6 +37,8 @@ RUN_BY = {
     "ddid doctor": "test_own_data_in_market_layout",
     "ddid doctor --data my_data": "test_own_data_in_market_layout",
     "ddid run smoke --out runs/mine --set data_root=my_data": "test_own_data_in_market_layout",
+    "ddid audit --model my_model:load --weights my_weights.safetensors --data my_data "
+    "--size 64 32 --out runs/audit": "test_own_model_is_audited",
 }
 
 
@@ -112,6 +116,21 @@ def test_own_data_in_market_layout(tmp_path):
     shell(f"ddid run smoke --out {tmp_path}/run --set data_root={mine}")
     manifest = read_manifest(tmp_path / "run/01_bias_analysis/manifest.csv")
     assert all(Path(path).is_relative_to(mine) for path in manifest["path"])
+
+
+@pytest.mark.xdist_group("mine")
+def test_own_model_is_audited(tmp_path):
+    source = re.search(r"```python\n(# my_model.py\n.*?)```", README, re.DOTALL)[1]
+    (tmp_path / "my_model.py").write_text(source)
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 7, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d((6, 1)), nn.Flatten()
+    )
+    save_model(net, tmp_path / "my_weights.safetensors")
+    write_street(tmp_path / "my_data", StreetConfig(train_identities=4, test_identities=8))
+    (command,) = [c for c in readme_commands() if c.startswith("ddid audit")]
+    assert "worst" in shell(command, folder=tmp_path)
+    assert read_json(tmp_path / "runs/audit/audit.json")["flags"] == []
+    assert (tmp_path / "runs/audit/audit.html").is_file()
 
 
 @pytest.mark.xdist_group("mine")
