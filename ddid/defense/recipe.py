@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ddid.attack.guides import Guides, find_guides
 from ddid.attack.loop import Budget, Objective, ascend
@@ -18,6 +17,7 @@ from ddid.attack.objectives import fna, sma
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
 from ddid.errors import InputError
+from ddid.metric.distance import normalize
 from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
 from ddid.model import Heads, ReIDNet
 
@@ -49,10 +49,18 @@ class Scene:
     source: ReIDNet | None = None
     """A network trained beforehand without defence, for recipes with `needs_source`."""
 
-    def guides(self) -> Guides:
-        """Clean features of the batch, as the network in training sees them."""
+    def points(self) -> Tensor:
+        """(B, D) clean embeddings at unit length, as the network in training sees them."""
         with torch.no_grad():
-            return find_guides(self.net(self.images), self.labels)
+            return normalize(self.net(self.images))
+
+    def guides(self) -> Guides:
+        """The identities' centroids, among the batch's own points."""
+        return find_guides(self.points(), self.labels)
+
+    def attack(self, objective: Objective) -> Tensor:
+        """The images after raising `objective` of their embeddings within the budget."""
+        return ascend(self.net, self.images, objective, self.budget, self.generator)
 
 
 class Crafted(NamedTuple):
@@ -110,8 +118,7 @@ def craft_with(objective: Aim, other: Aim = sma) -> Craft:
         aim = objective(guides)
         if scene.meta_test is not None:
             aim = _mixed(scene.meta_test, other(guides), aim)
-        attacked = ascend(scene.net, scene.images, aim, scene.budget, scene.generator)
-        return Crafted(attacked, guides.far_pid)
+        return Crafted(scene.attack(aim), guides.far_pid)
 
     return craft
 
@@ -162,7 +169,7 @@ def forward_both(
 
 def unit(heads: Heads) -> Tensor:
     """Embeddings (B, D) at unit length: the cosine space in which galleries are ranked."""
-    return functional.normalize(heads.embedding)
+    return normalize(heads.embedding)
 
 
 def both(clean: Heads | None, attacked: Heads | None) -> tuple[Heads, Heads]:

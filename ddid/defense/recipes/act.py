@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from ddid.attack.loop import ascend
 from ddid.defense.recipe import Batch, Card, Crafted, Recipe, Scene, Terms, both, same_identity
 from ddid.metric.distance import normalize
 from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
@@ -20,8 +19,7 @@ CARD = Card(
 
 def craft_collapse(scene: Scene) -> Crafted:
     """Move every image and its nearest negative towards each other."""
-    with torch.no_grad():
-        clean = normalize(scene.net(scene.images))
+    clean = scene.points()
     distances = torch.cdist(clean, clean).masked_fill(same_identity(scene.labels), torch.inf)
     near = distances.argmin(1)
 
@@ -29,8 +27,7 @@ def craft_collapse(scene: Scene) -> Crafted:
         own = normalize(embeddings)
         return -(own - own[near]).square().sum(1)
 
-    attacked = ascend(scene.net, scene.images, objective, scene.budget, scene.generator)
-    return Crafted(attacked, scene.labels[near])
+    return Crafted(scene.attack(objective), scene.labels[near])
 
 
 def anti_collapse(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from ddid.attack.loop import ascend
 from ddid.defense.recipe import Card, Crafted, Recipe, Scene, same_identity
 from ddid.metric.distance import normalize
 
@@ -21,8 +20,7 @@ GUIDES = 4
 
 def craft_guided(scene: Scene) -> Crafted:
     """Attack with random push guides and the farthest image of another identity."""
-    with torch.no_grad():
-        clean = normalize(scene.net(scene.images))
+    clean = scene.points()
     same = same_identity(scene.labels)
     draw = torch.rand(same.shape, generator=scene.generator, device=scene.generator.device)
     draw = draw.to(same.device).masked_fill(~same, -1)
@@ -34,8 +32,7 @@ def craft_guided(scene: Scene) -> Crafted:
         away = (own[:, None] - clean[push]).square().sum(2) * (chance >= 0)
         return away.sum(1) - (own - clean[far]).square().sum(1)
 
-    attacked = ascend(scene.net, scene.images, objective, scene.budget, scene.generator)
-    return Crafted(attacked, scene.labels[far])
+    return Crafted(scene.attack(objective), scene.labels[far])
 
 
 RECIPES = [Recipe("goat", CARD, craft_guided, on_clean=False)]

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddid.attack.loop import ascend
 from ddid.defense.recipe import (
     Batch,
     Card,
@@ -33,18 +32,16 @@ STRUCTURE = 0.5  # weight of the intra-class structure term; the paper's
 
 def craft_to_hardness(scene: Scene) -> Crafted:
     """Raise every triplet's hardness d(a, p) − d(a, n) to the destination and no further."""
-    with torch.no_grad():
-        clean = normalize(scene.net(scene.images))
-        far, near = hardest(clean, scene.labels)
-        loss = (hardness(clean, far, near) + CEILING).clamp(min=0).mean()
-        destination = -loss.clamp(max=CEILING)
+    clean = scene.points()
+    far, near = hardest(clean, scene.labels)
+    loss = (hardness(clean, far, near) + CEILING).clamp(min=0).mean()
+    destination = -loss.clamp(max=CEILING)
 
     def objective(embeddings: Tensor) -> Tensor:
         short = hardness(normalize(embeddings), far, near) - destination
         return -short.clamp(max=0).square()
 
-    attacked = ascend(scene.net, scene.images, objective, scene.budget, scene.generator)
-    return Crafted(attacked, scene.labels[near])
+    return Crafted(scene.attack(objective), scene.labels[near])
 
 
 def hardest(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,8 +53,8 @@ def hardest(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def hardness(points: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """(B,) d(a, p) − d(a, n) for points (B, D); above 0 the triplet is ranked wrongly."""
-    gaps = (functional.pairwise_distance(points, points[rows]) for rows in (positive, negative))
-    return next(gaps) - next(gaps)
+    to_positive = functional.pairwise_distance(points, points[positive])
+    return to_positive - functional.pairwise_distance(points, points[negative])
 
 
 def structured(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:
