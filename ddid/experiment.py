@@ -147,6 +147,7 @@ def train_config(parameters: dict[str, Any], seed: int) -> TrainConfig:
     """The training configuration that notebook 03 would use under the same parameters."""
     return TrainConfig(
         backbone=parameters["backbone"],
+        weights=parameters["weights"],
         steps=parameters["train_steps"],
         identities=parameters["identities_per_batch"],
         images_per_identity=parameters["images_per_identity"],
