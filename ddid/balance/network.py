@@ -142,14 +142,13 @@ class LabelledUNet(nn.Module):
         label = self.identity(identity) + self.camera(camera)
         if warp is not None:
             label = label + self.warp(warp)
-        seen = images
+        seen, known = images, torch.zeros_like(images)
         if self.prior:
-            mean = self.prior.sketch(identity, camera)
-            seen = torch.cat([images, mean / self.prior.sigma_data], dim=1)
+            known, sketch = self.prior(images, c_noise, identity, camera)
+            seen = torch.cat([images, sketch], dim=1)
         folded = pixel_unshuffle(seen, self.patch)
         output = self.unet(folded, c_noise * NOISE_SPREAD, class_labels=label).sample
-        output = pixel_shuffle(output, self.patch)
-        return output + self.prior(images, c_noise, mean) if self.prior else output
+        return known + pixel_shuffle(output, self.patch)
 
 
 def build(config: GeneratorConfig, sigma_data: float, start: str | Path = "") -> Denoiser:

@@ -1,32 +1,37 @@
-"""What is known of an image before any training: its labels' mean, and the data's spectrum.
+"""What is known of an image before any training: coarse exemplars, and the data's spectrum.
 
-Our choice, and what makes a generator trainable in minutes on a CPU. If images were Gaussian around
-their label's mean μ, with the data's power spectrum S, the best denoiser would be Wiener's filter
+Our choice, and what makes a generator trainable in minutes on a CPU. Suppose an image is a coarse
+sketch μ, pieced together from its identity's exemplars as its camera would see them, plus Gaussian
+detail with a power spectrum S. Then the best denoiser is Wiener's filter around the sketch:
 
-    D(x; σ) = μ + S / (S + σ²) (x − μ)    (frequency by frequency, colour by colour)
+    D(x; σ) = μ(x) + S / (S + σ²) (x − μ(x))     (frequency by frequency, colour by colour)
 
-The network F contains it, brought into F's units, so the U-Net only learns what a Gaussian is not:
-edges, poses, patterns. Training it from scratch spends most of its steps on learning this filter.
+The network F contains it, brought into F's units, so the U-Net only learns what it misses: edges,
+patterns, faces. A U-Net from scratch spends its first thousand steps on learning such a filter.
 """
 
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from ddid.balance.diffusion import precondition
 
 if TYPE_CHECKING:
     from ddid.balance.network import GeneratorConfig
 
-SKETCH = (16, 8)  # cells; our choice: enough for where the clothes are and which colour they have
+SKETCH = (32, 16)  # cells; our choice: enough for pose and clothes, too few for a face
+EXEMPLARS = 16  # sketches of an identity; our choice: bounds memory, most identities have fewer
+WINDOW = (11, 7)  # cells that must fit together; smaller ones piece more, larger ones copy more
+TOLERANCE = 0.1  # standard deviation of a cell around its exemplar, pixels in [-1, 1]
 
 
 class Prior(nn.Module):
-    """Measured means and spectrum; nothing here is trained."""
+    """Measured sketches and spectrum; nothing here is trained."""
 
     identity: Tensor
+    exemplars: Tensor
     camera: Tensor
     colours: Tensor
     spectrum: Tensor
@@ -36,34 +41,61 @@ class Prior(nn.Module):
         super().__init__()
         no_identity, no_camera = config.nulls
         self.size = (config.height, config.width)
-        self.register_buffer("identity", torch.zeros(no_identity + 1, 3, *SKETCH))
+        frequencies = (config.height, config.width // 2 + 1)
+        sketches = torch.zeros(no_identity + 1, EXEMPLARS, 3, *SKETCH)
+        self.register_buffer("identity", sketches)  # less the camera's mean
+        self.register_buffer("exemplars", torch.ones(no_identity + 1, dtype=torch.int64))
         self.register_buffer("camera", torch.zeros(no_camera + 1, 3, *SKETCH))
         self.register_buffer("colours", torch.eye(3))  # principal colours, in columns
-        frequencies = (config.height, config.width // 2 + 1)
         self.register_buffer("spectrum", torch.ones(3, *frequencies))  # of each principal colour
         self.register_buffer("sigma_data", torch.ones(()))
 
-    def sketch(self, identity: Tensor, camera: Tensor) -> Tensor:
-        """μ: what images of these labels look like on average, (B, 3, H, W)."""
-        small = self.identity[identity] + self.camera[camera]
-        return interpolate(small, self.size, mode="bilinear")
+    def sketch(self, noisy: Tensor, sigma: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
+        """μ(x): for each window, the mean of the exemplars that x may show there.
 
-    def forward(self, images: Tensor, c_noise: Tensor, mean: Tensor) -> Tensor:
-        """Wiener's denoiser as F sees it: (D(x; σ) − c_skip x) / c_out at c_in x.
+        Args:
+            noisy: x, (B, 3, H, W).
+            sigma: (B,).
+            identity: label indices (B,).
+            camera: label indices (B,).
+
+        Returns:
+            (B, 3, H, W), smooth.
+        """
+        choice = self.camera[camera, None] + self.identity[identity]  # (B, J, 3, h, w)
+        cells = adaptive_avg_pool2d(noisy, SKETCH)[:, None]
+        misfit = (cells - choice).square().sum(2)
+        half = (WINDOW[0] // 2, WINDOW[1] // 2)
+        misfit = (
+            avg_pool2d(misfit, WINDOW, 1, half, count_include_pad=False) * WINDOW[0] * WINDOW[1]
+        )
+        pixels = self.size[0] * self.size[1] / (SKETCH[0] * SKETCH[1])
+        variance = sigma.square().view(-1, 1, 1, 1) / pixels + TOLERANCE**2
+        empty = torch.arange(EXEMPLARS, device=noisy.device) >= self.exemplars[identity, None]
+        logits = (-misfit / (2 * variance)).masked_fill(empty[..., None, None], -torch.inf)
+        mean = (logits.softmax(1)[:, :, None] * choice).sum(1)
+        return interpolate(mean, self.size, mode="bilinear")
+
+    def forward(
+        self, images: Tensor, c_noise: Tensor, identity: Tensor, camera: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The filter as F sees it, (D(x; σ) − c_skip x) / c_out at c_in x, and μ(x) / σ_data.
 
         Args:
             images: c_in x, float32 (B, 3, H, W).
             c_noise: (B,).
-            mean: μ, as images.
+            identity: label indices (B,).
+            camera: label indices (B,).
         """
-        sigma = (4 * c_noise).exp().view(-1, 1, 1, 1)
-        c = precondition(sigma, self.sigma_data)
+        sigma = (4 * c_noise).exp()
+        level = sigma.view(-1, 1, 1, 1)
+        c = precondition(level, self.sigma_data)
         noisy = images / c.c_in
-        gain = self.spectrum / (self.spectrum + sigma**2)
-        waves = torch.fft.rfft2(self._mix(self.colours.T, noisy - mean), norm="ortho")
-        rest = torch.fft.irfft2(gain * waves, s=self.size, norm="ortho")
-        denoised = mean + self._mix(self.colours, rest)
-        return (denoised - c.c_skip * noisy) / c.c_out
+        mean = self.sketch(noisy, sigma, identity, camera)
+        gain = self.spectrum / (self.spectrum + level**2)
+        rest = torch.fft.irfft2(gain * self._waves(noisy - mean), s=self.size, norm="ortho")
+        denoised = mean + torch.einsum("ij,bjhw->bihw", self.colours, rest)
+        return (denoised - c.c_skip * noisy) / c.c_out, mean / self.sigma_data
 
     @torch.no_grad()
     def fit(self, images: Tensor, identity: Tensor, camera: Tensor) -> None:
@@ -74,19 +106,21 @@ class Prior(nn.Module):
             identity: label indices (N,).
             camera: label indices (N,).
         """
-        small = adaptive_avg_pool2d(images, SKETCH)
-        self.camera[:] = small.mean(0)
+        cells = adaptive_avg_pool2d(images, SKETCH)
+        self.camera[:] = cells.mean(0)
         for label in camera.unique():
-            self.camera[label] = small[camera == label].mean(0)
-        rest = small - self.camera[camera]
+            self.camera[label] = cells[camera == label].mean(0)
+        rest = cells - self.camera[camera]
         for label in identity.unique():
-            self.identity[label] = rest[identity == label].mean(0)
-        left = images - self.sketch(identity, camera)
+            own = rest[identity == label]
+            some = torch.linspace(0, len(own) - 1, min(len(own), EXEMPLARS)).round().long()
+            self.identity[label, : len(some)] = own[some]
+            self.exemplars[label] = len(some)
+        left = images - self.sketch(images, images.new_zeros(len(images)), identity, camera)
         self.colours[:] = torch.linalg.eigh(torch.cov(left.transpose(0, 1).flatten(1)))[1]
-        waves = torch.fft.rfft2(self._mix(self.colours.T, left), norm="ortho")
-        self.spectrum[:] = waves.abs().square().mean(0)
+        self.spectrum[:] = self._waves(left).abs().square().mean(0)
         self.sigma_data.copy_(images.std())
 
-    @staticmethod
-    def _mix(matrix: Tensor, images: Tensor) -> Tensor:
-        return torch.einsum("ij,bjhw->bihw", matrix, images)
+    def _waves(self, images: Tensor) -> Tensor:
+        mixed = torch.einsum("ji,bjhw->bihw", self.colours, images)
+        return torch.fft.rfft2(mixed, norm="ortho")
