@@ -17,8 +17,8 @@ from ddid.metric.losses import smooth_labels
 class FNES:
     """How far to extend and how much to soften.
 
-    Our choice, all defaults: tuned on validation identities of the procedural street, where only
-    a real extension (gamma > 1) raised robustness.
+    Our choice, all defaults: tuned on a street whose people appear in no result, where only a
+    real extension (gamma > 1) raised robustness (`tests/benchmarks/tuning.py`).
     """
 
     gamma: float = 1.5

@@ -24,7 +24,7 @@ class Meta:
     """How the self-meta step splits and looks ahead."""
 
     rate: float = 0.01
-    """Inner rate α ≥ 0. Our choice: tuned on validation identities of the procedural street."""
+    """Inner rate α ≥ 0. Our choice: see `tests/benchmarks/tuning.py`."""
     second_order: bool = False
     """Differentiate through ∇L_mtrain. Our choice: off; dearer and no better when measured."""
     split: Literal["identity", "camera", "random"] = "identity"

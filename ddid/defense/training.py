@@ -34,8 +34,8 @@ LAYOUT = torch.channels_last  # our choice: measured faster on CPUs, by half in 
 class TrainConfig:
     """What is the same for every recipe in a fair comparison.
 
-    Our choice where nothing else is said: tuned on validation identities of the procedural
-    street for 300 steps on a CPU.
+    Our choice where nothing else is said: what trains in minutes on a CPU; tuned on a street
+    whose people appear in no result (`tests/benchmarks/tuning.py`).
     """
 
     backbone: str = "resnet-tiny"
