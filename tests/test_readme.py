@@ -6,6 +6,7 @@ Long ones are run under the profile `smoke`, which takes the same path with less
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ RUN_BY = {
     "ddid run smoke --out runs/first --resume": "test_a_killed_run_resumes_to_the_same_metrics",
     "make test": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
     "make figures": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
+    "make bench": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
+    "make bench-speed": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
     "make lab": "test_make_lab_serves_the_notebooks",
     "papermill notebooks/01_bias_analysis.ipynb 01.ipynb "
     "-f notebooks/profiles/smoke.yaml -p seed 3": "test_a_notebook_runs_alone_from_anywhere",
@@ -109,8 +112,12 @@ def test_a_killed_run_resumes_to_the_same_metrics(demo, tmp_path):
 
 @pytest.mark.xdist_group("mine")
 def test_own_data_in_market_layout(tmp_path):
-    config = StreetConfig(train_identities=20, test_identities=8, domain="harbour", seed=9)
+    config = StreetConfig(train_identities=20, test_identities=8, domain="campus", seed=9)
     mine = write_street(tmp_path / "mine", config)
+    a_train_image = next((mine / "bounding_box_train").glob("*.jpg"))
+    shutil.copy(a_train_image, mine / "bounding_box_train/0900_c1s1_000000_00.jpg")  # its only one
+    shutil.copy(a_train_image, mine / "query/0901_c1s1_000000_00.jpg")  # has no match
+    (mine / "query/Thumbs.db").write_text("stray")
     assert "train:" in shell(f"ddid doctor --data {mine}")
     assert "kernel python3" in shell("ddid doctor")
     shell(f"ddid run smoke --out {tmp_path}/run --set data_root={mine}")
