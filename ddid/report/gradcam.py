@@ -3,12 +3,14 @@
 import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from ddid.errors import require
 from ddid.metric.distance import normalize
 from ddid.model import ReIDNet
 
 MAP_ROWS = 8  # our choice: fewer cannot tell a head from a shirt
+BATCH = 64  # images at once
 
 
 def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor:
@@ -21,12 +23,12 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
 
     Args:
         model: network with convolutional maps; its mode is put back afterwards.
-        images: (B, 3, H, W) in [0, 1].
-        centroids: (B, D) mean gallery embedding of each image's identity.
+        images: (B, 3, H, W) in [0, 1], on any device.
+        centroids: (B, D) mean embedding of each image's identity.
 
     Returns:
-        (B, H, W), at least 0; each image's map is scaled to a maximum of 1 (0 where nothing speaks
-        for the identity).
+        (B, H, W) on the CPU, at least 0; each image's map is scaled to a maximum of 1 (0 where
+        nothing speaks for the identity).
 
     Raises:
         InputError: a backbone without maps, or not one centroid per image.
@@ -35,21 +37,35 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
         len(images) == len(centroids),
         f"{len(images)} images came with {len(centroids)} centroids: give one per image",
     )
-    targets = normalize(centroids)
-
-    def similarity(batch: Tensor) -> Tensor:
-        return (model(batch) * targets).sum(1)
-
-    training = model.training
+    training, device = model.training, model.mean.device
     model.eval()
+
+    def similarity(batch: Tensor, target: Tensor) -> Tensor:
+        return (model(batch) * target).sum(1)
+
     try:
-        maps = LayerGradCam(similarity, _layer(model, images)).attribute(
-            images, relu_attributions=True
-        )
+        cam = LayerGradCam(similarity, _layer(model, images[:1].to(device)))
+        parts = zip(images.split(BATCH), normalize(centroids).split(BATCH), strict=True)
+        maps = [
+            cam.attribute(
+                batch.to(device),
+                additional_forward_args=(target.to(device),),
+                relu_attributions=True,
+            )
+            for batch, target in parts
+        ]
     finally:
         model.train(training)
-    maps = LayerAttribution.interpolate(maps.detach(), images.shape[-2:], "bilinear")[:, 0]
-    return maps / maps.amax((1, 2), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+    large = LayerAttribution.interpolate(
+        torch.cat(maps).detach().cpu(), images.shape[-2:], "bilinear"
+    )[:, 0]
+    return large / large.amax((1, 2), keepdim=True).clamp_min(torch.finfo(large.dtype).tiny)
+
+
+def agreement(first: Tensor, second: Tensor) -> float:
+    """How much two stacks of maps (B, H, W) look at the same places: their mean cosine similarity,
+    from 0, disjoint, to 1, alike."""
+    return float(cosine_similarity(first.flatten(1), second.flatten(1)).mean())
 
 
 def _layer(model: ReIDNet, images: Tensor) -> nn.Module:
@@ -61,7 +77,7 @@ def _layer(model: ReIDNet, images: Tensor) -> nn.Module:
     ]
     try:
         with torch.no_grad():
-            model(images[:1])
+            model(images)
     finally:
         for hook in hooks:
             hook.remove()

@@ -5,7 +5,7 @@ from torch.nn import functional
 from ddid.errors import InputError
 from ddid.metric.distance import normalize
 from ddid.model import ModelConfig, ReIDNet, embed
-from ddid.report.gradcam import MAP_ROWS, similarity_maps
+from ddid.report.gradcam import MAP_ROWS, agreement, similarity_maps
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,21 @@ def test_another_identity_gives_another_map(model, images):
 
 def test_what_speaks_against_the_identity_is_not_shown(model, images):
     assert (similarity_maps(model, images, -embed(model, images)) >= 0).all()
+
+
+def test_maps_do_not_depend_on_the_batch(model, images, monkeypatch):
+    centroids = embed(model, images)
+    together = similarity_maps(model, images, centroids)
+    monkeypatch.setattr("ddid.report.gradcam.BATCH", 2)
+    assert torch.allclose(similarity_maps(model, images, centroids), together, atol=1e-5)
+
+
+def test_agreement_of_maps():
+    left, right = torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)
+    left[0, 0], right[0, 1] = 1, 0.5
+    assert agreement(left, right) == 0
+    assert agreement(left, 0.3 * left) == pytest.approx(1)
+    assert agreement(left, left + 2 * right) == pytest.approx(0.5**0.5)
 
 
 def test_bad_input_is_one_sentence(model, images):
