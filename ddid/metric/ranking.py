@@ -137,9 +137,9 @@ class Scorer:
     """
 
     def __init__(self, gallery: Tensor, metric: Metric, rows: int) -> None:
-        lengths = torch.linalg.vector_norm(gallery, dim=1, dtype=torch.float32)
         self.metric, self.gallery = metric, gallery.float()
-        self.offset, self.scale = -lengths.square(), lengths.clamp_min(1e-12).reciprocal()
+        squares = torch.einsum("nd,nd->n", self.gallery, self.gallery)
+        self.offset, self.scale = -squares, squares.sqrt().clamp_min(1e-12).reciprocal()
         self.buffer = torch.empty(rows, len(gallery), device=gallery.device)
 
     def __call__(self, query: Tensor) -> Tensor:

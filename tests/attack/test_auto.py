@@ -56,6 +56,21 @@ def test_the_step_halves_where_nothing_is_gained():
     assert float((best - top).abs()) < 0.003
 
 
+def test_the_best_point_ever_visited_is_returned():
+    """A value that rewards the first step and punishes all later ones."""
+    images, visited = torch.full((2, 1, 2, 2), 0.5), []
+
+    def value(point):
+        found = torch.sin(300 * point).flatten(1).sum(1)
+        visited.append(found.detach())
+        return found
+
+    best = climb_auto(value, images, images, Budget(eps=0.1, steps=9))
+    seen = torch.stack(visited).amax(0)
+    torch.testing.assert_close(value(best).detach(), seen)
+    assert bool((visited[-2] < seen).all())
+
+
 def test_checkpoints_are_the_published_ones():
     assert sorted(checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
     assert checkpoints(1) == set()

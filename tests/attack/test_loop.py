@@ -59,6 +59,23 @@ def test_an_image_whose_only_guide_is_itself_still_moves(net, images, guides):
         assert float(moved.detach().norm()) > 0.01
 
 
+def test_where_there_is_no_gradient_at_all_the_image_is_nudged_once(images):
+    for steps in (1, 3):
+        attacked = ascend(
+            lambda x: x.detach().flatten(1), images, torch.Tensor.sum, Budget(steps=steps)
+        )
+        moved = (attacked - images).abs()
+        assert float(moved.max()) == pytest.approx(1 / 255, abs=1e-6)
+        assert float((moved > 0).float().mean()) > 0.9
+
+
+def test_an_l2_step_has_the_length_it_is_given(net, images, guides):
+    middle = 0.25 + images / 2
+    attacked = ascend(net, middle, fna(guides), Budget(eps=0.5, step=0.1, steps=1, norm="l2"))
+    lengths = (attacked - middle).flatten(1).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((8,), 0.1), rtol=1e-4, atol=0)
+
+
 def test_more_restarts_are_never_weaker_and_keep_the_best_per_image(net, images, guides):
     budget = Budget(steps=2, random_start=True)
     value = fna(guides)

@@ -10,11 +10,12 @@ from ddid.metric.ranking import Embedded, Ranking, rank, single_shot
 PROBLEMS = 200
 
 
-def problem(seed: int) -> tuple[Embedded, Embedded]:
+def problem(seed: int, metric: str = "cosine") -> tuple[Embedded, Embedded]:
     """A random retrieval problem whose scores are exact in float32, with many ties.
 
-    Embeddings are rows of +-1 in 16 dimensions (length exactly 4, cosines multiples of 1/8), with
-    distractors (0), unknown cameras (-1) and queries that match nothing.
+    For cosine, rows of +-1 in 16 dimensions (length exactly 4, cosines multiples of 1/8); for
+    Euclidean distance, rows of small integers. With distractors (0), unknown cameras (-1) and
+    queries that match nothing.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -22,7 +23,8 @@ def problem(seed: int) -> tuple[Embedded, Embedded]:
         return torch.randint(low, high, shape, generator=generator)
 
     def side(size: int, first_pid: int) -> Embedded:
-        embeddings = 2.0 * integers(0, 2, size, 16) - 1
+        signs, whole = 2.0 * integers(0, 2, size, 16) - 1, 1.0 * integers(-2, 3, size, 16)
+        embeddings = signs if metric == "cosine" else whole
         camids = None if seed % 10 == 9 else integers(-1, 4, size)
         return Embedded(embeddings, integers(first_pid, 8, size), camids)
 
@@ -59,7 +61,7 @@ def labels(side: Embedded, any_camera: bool) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("same_camera", ["ignore", "count"])
 def test_equals_the_loop_written_twin_on_random_problems(metric, same_camera):
     for seed in range(PROBLEMS):
-        query, gallery = problem(seed)
+        query, gallery = problem(seed, metric)
         found = rank(query, gallery, metric=metric, same_camera=same_camera, chunk=60 + seed)
         distances = pairwise(query.embeddings, gallery.embeddings, metric).tolist()
         theirs = labels(gallery, same_camera == "count")

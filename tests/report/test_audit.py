@@ -4,6 +4,7 @@ import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +13,14 @@ from torch import Tensor, nn
 from ddid.attack.loop import Budget, ascend
 from ddid.attack.objectives import fna
 from ddid.data.loading import to_unit
-from ddid.report.audit import AUDIT_ATTACKS, audit, verdict_table
+from ddid.report.audit import (
+    AUDIT_ATTACKS,
+    audit,
+    compare_attacks,
+    compare_budgets,
+    inside_budget,
+    verdict_table,
+)
 from ddid.report.robustness import Plan
 from ddid.report.subject import Subject
 
@@ -196,3 +204,61 @@ def test_every_verdict_has_evidence(subject, tmp_path):
     assert all(verdict.evidence and verdict.finding for verdict in verdicts)
     checks = [verdict.check for verdict in verdicts]
     assert len(checks) == len(set(checks)) >= 12
+
+
+def fake_curves(**changes: float) -> pd.DataFrame:
+    """FNA's scores under each budget of the audit's sweep, honest unless changed."""
+    scores = {"eps_8": 20.0, "eps_128": 0.0, "steps_1": 50.0, "steps_15": 20.0, "steps_60": 18.0}
+    rows = [
+        {"attack": "fna", "metric": metric, "budget": budget, "value": value}
+        for budget, value in (scores | {"restarts_3": 19.0} | changes).items()
+        for metric in ("mAP", "rank1")
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags"),
+    [
+        ({}, []),
+        ({"steps_60": 20.9}, []),
+        ({"steps_60": 21.1}, ["more effort is never weaker"]),
+        ({"restarts_3": 25.0}, ["more effort is never weaker"]),
+        ({"eps_128": 11.0}, ["huge eps"]),
+    ],
+)
+def test_budgets_are_judged_by_their_order(changes, flags):
+    verdicts = compare_budgets(fake_curves(**changes))
+    assert [verdict.check for verdict in verdicts if not verdict.passed] == flags
+
+
+class Scores:
+    """A robustness report of given scores."""
+
+    def __init__(self, largest_change: int = 8, **scores: float) -> None:
+        honest = {"clean": 80.0, "noise": 78.0, "fna": 20.0, "auto": 15.0, "square": 40.0}
+        self.scores = honest | {"transfer": 60.0} | scores
+        self.costs = {"fna": {"largest_change": largest_change}, "patch": {"largest_change": 255}}
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        return {name: {"mAP": value} for name, value in self.scores.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags"),
+    [
+        ({}, []),
+        ({"noise": 20.0}, ["noise"]),
+        ({"square": 14.5}, []),
+        ({"square": 13.0}, ["black box"]),
+        ({"transfer": 10.0}, ["transfer"]),
+    ],
+)
+def test_attacks_are_judged_by_who_sees_more(changes, flags):
+    verdicts = compare_attacks(Scores(**changes))
+    assert [verdict.check for verdict in verdicts if not verdict.passed] == flags
+
+
+def test_a_change_beyond_the_budget_is_flagged_for_bounded_attacks_only():
+    assert inside_budget(Scores(), PLAN).passed
+    assert not inside_budget(Scores(largest_change=9), PLAN).passed
