@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +18,8 @@ from torch import Tensor
 from ddid.attack import ATTACKS
 from ddid.attack.loop import Budget
 from ddid.data.loading import ImageSet
-from ddid.errors import require
-from ddid.metric.ranking import rank
+from ddid.errors import InputError, require
+from ddid.metric.ranking import Embedded, rank
 from ddid.model import Embed, embed
 from ddid.report.figures.ranking import Answers, attack_card
 from ddid.report.figures.style import pictures
@@ -54,7 +55,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class View:
-    """What the visitor then sees; lists have one row, average precisions are in percent."""
+    """What the visitor then sees; lists have one row, average precisions are in percent (nan for a
+    query without a right answer in the gallery)."""
 
     image: Tensor  # uint8 (1, 3, H, W)
     attacked: Tensor  # uint8 (1, 3, H, W)
@@ -170,9 +172,16 @@ class Explorer:
             attacked,
             ranked_list(before, gallery, self.answers),
             ranked_list(after, gallery, self.answers),
-            rank(before, gallery).summary()["mAP"],
-            rank(after, gallery).summary()["mAP"],
+            _average_precision(before, gallery),
+            _average_precision(after, gallery),
         )
+
+
+def _average_precision(query: Embedded, gallery: Embedded) -> float:
+    try:
+        return rank(query, gallery).summary()["mAP"]
+    except InputError:  # no right answer: worth seeing in the list, and no reason to stop
+        return nan
 
 
 def panel(explorer: Explorer) -> "VBox":
@@ -188,8 +197,8 @@ def panel(explorer: Explorer) -> "VBox":
         "model": Dropdown(options=list(explorer.models), value=now.model),
         "attack": Dropdown(options=OFFERED, value=now.attack),
         "query": IntSlider(now.query, 0, len(explorer.query) - 1, **late),
-        "eps": IntSlider(now.eps, 0, LARGEST["eps"], **late),
-        "steps": IntSlider(now.steps, 1, LARGEST["steps"], **late),
+        "eps": IntSlider(now.eps, 0, max(now.eps, LARGEST["eps"]), **late),
+        "steps": IntSlider(now.steps, 1, max(now.steps, LARGEST["steps"]), **late),
     }
     picture = Image(value=explorer.png(), format="png")
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from PIL import Image
@@ -54,6 +56,14 @@ def test_views_are_lazy_and_remembered(explorer, monkeypatch):
     assert torch.equal(first.attacked, other.attacked)
 
 
+def test_a_query_without_a_right_answer_is_still_shown(net, query, gallery):
+    strangers = gallery.take(gallery.pids != query.pids[0])
+    view = Explorer({"none": net}, query, strangers).view
+    assert math.isnan(view.ap_before)
+    assert math.isnan(view.ap_after)
+    assert not view.before.right.any()
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -97,6 +107,6 @@ def test_widgets_drive_the_explorer(explorer):
 
 
 def test_the_panel_shows_what_was_chosen_from_python(explorer):
-    explorer.choose(query=3, eps=20, steps=2)
+    explorer.choose(query=3, eps=40, steps=2)
     controls = {c.description: c for row in panel(explorer).children[:-1] for c in row.children}
-    assert (controls["query"].value, controls["eps / 255"].value) == (3, 20)
+    assert (controls["query"].value, controls["eps / 255"].value) == (3, 40)
