@@ -117,8 +117,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     from ddid.attack.loop import Budget
-    from ddid.report.audit import verdict_table
-    from ddid.report.audit_command import AuditRequest, audit_command
+    from ddid.report.audit_command import AuditRequest, audit_command, report_text
 
     names = ("model", "data", "out", "weights", "surrogate", "queries")
     request = AuditRequest(
@@ -127,8 +126,7 @@ def _audit(options: argparse.Namespace) -> int:
         budget=Budget(eps=options.eps / 255, steps=options.steps),
     )
     result = audit_command(request, progress_lines())
-    sys.stdout.write(f"{verdict_table(result.verdicts).to_string(index=False)}\n")
-    sys.stdout.write(f"flags: {', '.join(result.flags) or 'none'}; report in {options.out}\n")
+    sys.stdout.write(f"\n{report_text(result)}report: {options.out}/audit.html\n")
     return 1 if result.flags else 0
 
 

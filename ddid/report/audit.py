@@ -23,7 +23,6 @@ from ddid.report.robustness import Plan, Robustness, evaluate, over_eps, over_st
 from ddid.report.subject import Subject
 from ddid.run import Progress, write_json
 
-SLACK = 1.0  # points of mAP by which two attacks may swap places without meaning anything [ours]
 HUGE = 128  # levels: half the range, no person is left to recognize
 AUDIT_ATTACKS = ("fna", "sma", "ifgsm", "auto", "noise", "transfer", "square")
 
@@ -81,7 +80,9 @@ def audit(
         part.guides("query", plan.metric),
     )
     verdicts = [ask(probe) for ask in PROBES]
-    verdicts += [*compare_budgets(curves), *compare_attacks(found), inside_budget(found, plan)]
+    verdicts += compare_budgets(curves, slack(len(part.query)))
+    verdicts += compare_attacks(found, slack(len(subject.query)))
+    verdicts += [inside_budget(found, plan)]
     result = Audit(verdicts, found, curves)
     write_audit(folder / "audit.json", result, plan)
     return result
@@ -97,7 +98,15 @@ def sweep_budgets(budget: Budget, levels: Sequence[float]) -> dict[str, Budget]:
     }
 
 
-def compare_budgets(curves: pd.DataFrame) -> list[Verdict]:
+def slack(queries: int) -> float:
+    """Points of mAP by which two attacks may swap places without meaning anything.
+
+    Our choice: one point, or as much as a single query can move.
+    """
+    return max(1.0, 100 / queries)
+
+
+def compare_budgets(curves: pd.DataFrame, slack: float) -> list[Verdict]:
     """More steps and restarts are never weaker; half the pixel range leaves nothing standing."""
     rows = curves[curves["attack"] == "fna"]
     maps, first = (
@@ -111,7 +120,7 @@ def compare_budgets(curves: pd.DataFrame) -> list[Verdict]:
     return [
         Verdict(
             "more effort is never weaker",
-            weaker <= SLACK,
+            weaker <= slack,
             "more steps and more restarts lower the score, or leave it",
             {name: maps[name] for name in maps if not name.startswith("eps_")},
         ),
@@ -124,7 +133,7 @@ def compare_budgets(curves: pd.DataFrame) -> list[Verdict]:
     ]
 
 
-def compare_attacks(found: Robustness) -> list[Verdict]:
+def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
     """Who sees more hurts more: gradient over noise, white box over black box and transfer."""
     scores = {name: metrics["mAP"] for name, metrics in found.summary().items()}
     white = min(scores[name] for name in scores if name in STANDARD)
@@ -140,7 +149,7 @@ def compare_attacks(found: Robustness) -> list[Verdict]:
         verdicts.append(
             Verdict(
                 title,
-                scores[name] >= white - SLACK,
+                scores[name] >= white - slack,
                 f"the {name} attack, which sees less, does not beat the white box",
                 {name: scores[name], "white_box": white},
             )

@@ -106,7 +106,19 @@ def show(result: Audit, title: str, out: Path) -> None:
     }
     for name, figure in figures.items():
         write_figure(out / "figures" / f"{name}.png", figure)
-    wide = scores.pivot_table(index="attack", columns="metric", values="value", sort=False)
-    tables = {"Verdicts": verdict_table(result.verdicts), "Scores, in percent": wide.round(1)}
-    verdict = "no flag" if not result.flags else "flags: " + ", ".join(result.flags)
-    write_page(out / "audit.html", f"Audit of {title}: {verdict}", tables, list(figures))
+    verdicts, numbers = verdict_table(result.verdicts), result.robustness.table()
+    tables = {"Verdicts": verdicts, "Scores, in percent": numbers}
+    write_page(out / "audit.html", f"Audit of {title}: {conclusion(result)}", tables, list(figures))
+
+
+def report_text(result: Audit) -> str:
+    """Scores, verdicts and flags for a terminal."""
+    numbers = result.robustness.table()[["mAP", "rank1", "mINP"]]
+    verdicts = verdict_table(result.verdicts).set_index("check")[["verdict", "evidence"]]
+    parts = (numbers.to_string(), verdicts.to_string(), conclusion(result))
+    return "\n\n".join(parts) + "\n"
+
+
+def conclusion(result: Audit) -> str:
+    """The audit in one line."""
+    return "flags: " + ", ".join(result.flags) if result.flags else "no flag"

@@ -71,6 +71,10 @@ class Robustness:
         ]
         return pd.DataFrame(rows)
 
+    def table(self) -> pd.DataFrame:
+        """One line per attack, one column per metric, percent with one decimal."""
+        return pd.DataFrame(self.summary()).T.rename_axis("attack").round(1)
+
 
 def evaluate(
     subject: Subject,

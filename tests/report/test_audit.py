@@ -19,6 +19,7 @@ from ddid.report.audit import (
     compare_attacks,
     compare_budgets,
     inside_budget,
+    slack,
     verdict_table,
 )
 from ddid.report.robustness import Plan
@@ -228,8 +229,13 @@ def fake_curves(**changes: float) -> pd.DataFrame:
     ],
 )
 def test_budgets_are_judged_by_their_order(changes, flags):
-    verdicts = compare_budgets(fake_curves(**changes))
+    verdicts = compare_budgets(fake_curves(**changes), slack=1.0)
     assert [verdict.check for verdict in verdicts if not verdict.passed] == flags
+
+
+def test_a_single_query_may_not_decide():
+    assert slack(1000) == 1
+    assert slack(20) == 5
 
 
 class Scores:
@@ -255,7 +261,7 @@ class Scores:
     ],
 )
 def test_attacks_are_judged_by_who_sees_more(changes, flags):
-    verdicts = compare_attacks(Scores(**changes))
+    verdicts = compare_attacks(Scores(**changes), slack=1.0)
     assert [verdict.check for verdict in verdicts if not verdict.passed] == flags
 
 
