@@ -25,7 +25,8 @@ from ddid.report.audit import (
 from ddid.report.robustness import Plan
 from ddid.report.subject import Subject
 
-PLAN = Plan(attacks=(), budget=Budget(queries=60))
+PLAN = Plan(attacks=(), budget=Budget(queries=40))
+SHORT = {"few": 12, "levels": (8,)}  # what keeps a test short
 
 
 class Around(nn.Module):
@@ -144,7 +145,7 @@ def test_a_dishonest_model_is_flagged_for_what_it_does(
 ):
     known = torch.cat([to_unit(query.images), to_unit(gallery.images)])
     model = make(net, known) if issubclass(make, Cached) else make(net)
-    result = audit(Subject.of(model, query, gallery), tmp_path, PLAN, few=12)
+    result = audit(Subject.of(model, query, gallery), tmp_path, PLAN, **SHORT)
     assert flag in result.flags
     assert json.loads((tmp_path / "audit.json").read_text())["flags"] == result.flags
 
@@ -179,29 +180,29 @@ def defended(query, gallery):
 @pytest.mark.parametrize("kind", ["net", "defended"])
 def test_an_honest_model_raises_no_flag(kind, request, query, gallery, tmp_path):
     model = request.getfixturevalue(kind)
-    result = audit(Subject.of(model, query, gallery), tmp_path, PLAN, few=12)
+    result = audit(Subject.of(model, query, gallery), tmp_path, PLAN, **SHORT)
     assert result.flags == [], verdict_table(result.verdicts).to_string()
 
 
 def test_a_plain_function_is_audited_too(net, query, gallery, tmp_path):
-    result = audit(Subject.of(lambda x: net(x), query, gallery), tmp_path, PLAN, few=12)
+    result = audit(Subject.of(lambda x: net(x), query, gallery), tmp_path, PLAN, **SHORT)
     assert result.flags == []
     assert set(AUDIT_ATTACKS) <= result.robustness.summary().keys()
 
 
 def test_an_interrupted_audit_ends_with_the_same_bytes(subject, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    audit(subject, first, PLAN, few=12)
+    audit(subject, first, PLAN, **SHORT)
     stored = (first / "audit.json").read_bytes()
-    audit(subject, second, PLAN, few=12)
+    audit(subject, second, PLAN, **SHORT)
     (second / "audit.json").unlink()
     (second / "attacks" / "sma.json").unlink()
-    audit(subject, second, PLAN, few=12)
+    audit(subject, second, PLAN, **SHORT)
     assert (second / "audit.json").read_bytes() == stored
 
 
 def test_every_verdict_has_evidence(subject, tmp_path):
-    verdicts = audit(subject, tmp_path, PLAN, few=12).verdicts
+    verdicts = audit(subject, tmp_path, PLAN, **SHORT).verdicts
     assert all(verdict.evidence and verdict.finding for verdict in verdicts)
     checks = [verdict.check for verdict in verdicts]
     assert len(checks) == len(set(checks)) >= 12
