@@ -7,14 +7,13 @@ from ddid.attack.loop import (
     Budget,
     Objective,
     Value,
-    better,
+    best_of_restarts,
     check_images,
     heading,
     pick,
     projector,
     rise,
     rising,
-    scatter,
 )
 from ddid.model import Embed
 
@@ -27,16 +26,16 @@ def ascend_auto(
 ) -> Tensor:
     """Attack like `ascend`, with a step per image that starts at 2 eps and halves when it stalls.
 
-    `budget.step` is not used. The first start is the clean image, further restarts are random; the
-    best point ever visited is returned, so more steps or restarts are never weaker.
+    `budget.step` is not used. The best point ever visited is returned, so more steps or restarts
+    are never weaker.
     """
     check_images(images)
     value = rising(embed, objective)
-    best = climb_auto(value, images, images, budget)
-    for _ in range(budget.restarts - 1):
-        again = climb_auto(value, scatter(images, budget, generator), images, budget)
-        best = better(value, best, again)
-    return best
+
+    def climb_from(start: Tensor) -> Tensor:
+        return climb_auto(value, start, images, budget)
+
+    return best_of_restarts(climb_from, value, images, budget, generator)
 
 
 def climb_auto(value: Value, start: Tensor, images: Tensor, budget: Budget) -> Tensor:

@@ -56,7 +56,13 @@ def fgsm(scene: Scene, budget: Budget) -> Tensor:
     return follow(objectives.ifgsm, scene, one)
 
 
-@attack(Card("to the negated own clean feature", itself=OWN))
+@attack(
+    Card(
+        "to the negated own clean feature",
+        itself=OWN,
+        start="the clean image, nudged at random: under cosine its first gradient is zero",
+    )
+)
 def odfa(scene: Scene, budget: Budget) -> Tensor:
     """Opposite-direction feature attack (Zheng et al. 2018): towards, not away from, -f(x)."""
     return follow(objectives.odfa, scene, budget)

@@ -17,7 +17,7 @@ from ddid.attack.suite import Card, Scene, attack
 from ddid.errors import InputError, require
 
 BATCH = 64  # images a universal perturbation or a generator learns from at once
-PASSES = 10  # over all images [ours: on the street further passes gain little]
+PASSES = 10  # over all images [ours: no dearer than 15 steps on each of them]
 KNOTS = 8  # points of a color curve
 COLOR_REACH = 16 / 255  # largest change of a level
 WARP_REACH = 1 / 32  # largest displacement, as a share of height and width
@@ -62,10 +62,7 @@ def generator(scene: Scene, budget: Budget) -> Tensor:
         )
 
 
-@attack(
-    Card(f"{GUIDES}, both found and followed through the surrogate alone"),
-    family="unseen",
-)
+@attack(Card(f"{GUIDES}, both found and followed through the surrogate alone"), "unseen")
 def transfer(scene: Scene, budget: Budget) -> Tensor:
     """Black box by transfer: FNA on another model, scored on this one."""
     other = scene.surrogate
@@ -80,7 +77,7 @@ def transfer(scene: Scene, budget: Budget) -> Tensor:
         budget="eps 8/255 L-inf; 1 + Budget.queries embeddings asked per image, no gradient",
         start="vertical stripes of +-eps",
     ),
-    family="unseen",
+    "unseen",
 )
 def square(scene: Scene, budget: Budget) -> Tensor:
     """Square attack (Andriushchenko et al. 2020): random squares, kept when they help."""

@@ -17,9 +17,7 @@ def count_at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
     kept on disk), with as many threads as torch has; elsewhere one pass per threshold.
     """
     if scores.device.type != "cpu":
-        columns = [(scores >= column[:, None]).sum(1) for column in thresholds.unbind(1)]
-        counts = torch.stack(columns, 1) if columns else thresholds.long()
-        return counts * (thresholds > -torch.inf)
+        return count_by_column(scores, thresholds)
     counts = torch.zeros(thresholds.shape, dtype=torch.int64)
     threads = min(torch.get_num_threads(), len(scores))
     parts = [tensor.tensor_split(threads) for tensor in (scores, thresholds, counts)]
@@ -27,6 +25,13 @@ def count_at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda block: _count_rows(*block), blocks))
     return counts
+
+
+def count_by_column(scores: Tensor, thresholds: Tensor) -> Tensor:
+    """The same in torch alone, with one temporary of the size of `scores` at a time."""
+    columns = [(scores >= column[:, None]).sum(1) for column in thresholds.unbind(1)]
+    counts = torch.stack(columns, 1) if columns else thresholds.long()
+    return counts * (thresholds > -torch.inf)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -140,7 +140,7 @@ def measure(
     name: str, subject: Subject, plan: Plan, surrogate: Subject | None, progress: Progress | None
 ) -> dict[str, Any]:
     """Run one attack and score it: per-query results, cost, metrics, card."""
-    attacked, cost = attack_images(name, subject, plan, surrogate, progress)
+    attacked, cost = attack_images(name, subject, plan, surrogate, progress=progress)
     features = {"query": subject.query_features, "gallery": subject.gallery_features}
     changed = features[plan.side].clone()
     changed[subject.targets(plan.side)] = embed_all(subject.embed, attacked, plan.batch_size)
@@ -156,6 +156,7 @@ def attack_images(
     subject: Subject,
     plan: Plan,
     surrogate: Subject | None = None,
+    *,
     progress: Progress | None = None,
     only: slice = slice(None),
 ) -> tuple[Tensor, dict[str, float]]:

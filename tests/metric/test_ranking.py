@@ -3,7 +3,7 @@ import torch
 
 from ddid.errors import InputError
 from ddid.metric import ranking as module
-from ddid.metric.counting import count_at_least
+from ddid.metric.counting import count_at_least, count_by_column
 from ddid.metric.distance import pairwise
 from ddid.metric.ranking import Embedded, Ranking, rank, single_shot
 
@@ -86,6 +86,8 @@ def test_the_compiled_count_equals_the_plain_one():
     wanted = (scores[:, None] >= thresholds[:, :, None]).sum(2)
     wanted[:, 3] = 0
     assert torch.equal(count_at_least(scores, thresholds), wanted)
+    assert torch.equal(count_by_column(scores, thresholds), wanted)
+    assert count_by_column(scores, thresholds[:, :0]).shape == (5, 0)
 
 
 def test_a_model_that_sees_one_point_gets_the_worst_of_all_orders():

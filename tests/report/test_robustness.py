@@ -60,6 +60,22 @@ def test_every_attack_runs_and_stays_in_its_bounds(subject, tmp_path):
     assert found.costs["square"]["gradients"] == 0
 
 
+def test_every_standard_attack_works_under_l2(subject, tmp_path):
+    budget = Budget(eps=0.4, step=0.1, steps=5, norm="l2")
+    table = evaluate(subject, tmp_path, Plan(budget=budget)).summary()
+    assert all(table[name]["mAP"] < table["clean"]["mAP"] for name in STANDARD)
+    images = subject.query.images
+    attacked, _ = attack_images("auto", subject, Plan(budget=budget))
+    lengths = ((attacked.int() - images.int()) / 255).flatten(1).norm(dim=1)
+    assert float(lengths.max()) <= budget.eps + 1e-5
+
+
+def test_some_images_are_attacked_as_all_are(subject):
+    whole, _ = attack_images("fna", subject, QUICK)
+    some, _ = attack_images("fna", subject, QUICK, only=slice(3, 5))
+    assert float((whole[3:5] != some).float().mean()) < 0.02
+
+
 def test_gallery_side_leaves_distractors_clean(subject, tmp_path):
     plan = replace(QUICK, side="gallery")
     assert int(subject.gallery.pids[subject.targets("gallery")].min()) > 0
