@@ -28,9 +28,9 @@ class Sampling:
     solver: str = "multistep"
     """heun (2·steps − 1 evaluations) or multistep (steps evaluations)."""
     steps: int = 12
-    identity_weight: float = 1.5
+    identity_weight: float = 1.0
     """How strongly a sample follows its identity; 1 is plain conditional sampling."""
-    camera_weight: float = 1.5
+    camera_weight: float = 1.0
     """How strongly it follows its camera."""
     sigma_max: float = 20.0
     """First noise level; 65 times the street's σ_data, where EDM's 80 only adds steps."""

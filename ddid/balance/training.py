@@ -35,8 +35,8 @@ from ddid.run import Progress, read_json
 class GeneratorTraining:
     """How a generator is trained. Our choices, made on the procedural street on a CPU."""
 
-    steps: int = 600
-    batch: int = 32
+    steps: int = 400
+    batch: int = 16
     lr: float = 2e-3
     """Peak learning rate of Adam, reached by a linear warm-up and left by a cosine."""
     warmup: float = 0.05
