@@ -1,6 +1,5 @@
 """The generator's training step and sampling beside the bare network's passes of the same size."""
 
-import time
 from collections.abc import Callable
 
 import pandas as pd
@@ -11,6 +10,7 @@ from ddid.balance.network import Generator, GeneratorConfig
 from ddid.balance.synthesis import Sampling, draw_images
 from ddid.balance.training import GeneratorTrainer, GeneratorTraining
 from ddid.data.loading import ImageSet
+from tests.benchmarks.timing import Row, compare
 
 IDENTITIES, CAMERAS, BATCH = 64, 6, 16
 SAMPLINGS = {
@@ -19,23 +19,13 @@ SAMPLINGS = {
 }
 
 
-def rows(repeats: int = 6) -> list[dict[str, object]]:
+def rows(repeats: int = 6) -> list[Row]:
     """One row for the training step and one for each way of sampling."""
     trainer, generator = build()
     table = [compare("generator training step", *training_step(trainer), repeats)]
     for what, sampling in SAMPLINGS.items():
         table.append(compare(f"sampling, {what}", *drawing(generator, sampling), repeats))
     return table
-
-
-def compare(
-    what: str, work: Callable[[], object], floor: Callable[[], object], repeats: int
-) -> dict[str, object]:
-    """Alternate both, so that a busy machine slows both alike, and take each one's best."""
-    work(), floor()
-    times = [(timed(work), timed(floor)) for _ in range(repeats)]
-    measured, bare = (min(column) for column in zip(*times, strict=True))
-    return {"what": what, "measured": measured, "floor": bare, "ratio": measured / bare}
 
 
 def training_step(trainer: GeneratorTrainer) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -80,12 +70,3 @@ def build() -> tuple[GeneratorTrainer, Generator]:
     config = GeneratorConfig(tuple(range(IDENTITIES)), tuple(range(CAMERAS)))
     trainer = GeneratorTrainer(real, config, GeneratorTraining(batch=BATCH), Accelerator())
     return trainer, Generator(trainer.average, config)
-
-
-def timed(run: Callable[[], object]) -> float:
-    """Seconds one call takes, the device's queue included."""
-    begin = time.perf_counter()
-    run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
