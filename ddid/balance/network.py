@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from ddid.balance.diffusion import Denoiser
-from ddid.balance.prior import Labels, Prior
+from ddid.balance.prior import Prior
 from ddid.balance.warp import WARPS
 from ddid.errors import InputError, require
 from ddid.run import atomic_write, read_json, write_json
@@ -137,7 +137,6 @@ class LabelledUNet(nn.Module):
         identity: Tensor,
         camera: Tensor,
         warp: Tensor | None = None,
-        hidden: Tensor | None = None,
     ) -> Tensor:
         """F: (B, 3, H, W).
 
@@ -147,14 +146,13 @@ class LabelledUNet(nn.Module):
             identity: label indices (B,).
             camera: label indices (B,).
             warp: how the images were warped, (B, WARPS); in training only.
-            hidden: exemplars the prior must not look at, (B,); in training only.
         """
         label = self.identity(identity) + self.camera(camera)
         if warp is not None:
             label = label + self.warp(warp)
         seen, known = images, torch.zeros_like(images)
         if self.prior:
-            known, sketch = self.prior(images, c_noise, Labels(identity, camera, hidden))
+            known, sketch = self.prior(images, c_noise, identity, camera)
             seen = torch.cat([images, sketch], dim=1)
         folded = pixel_unshuffle(seen, self.patch)
         output = self.unet(folded, c_noise * NOISE_SPREAD, class_labels=label).sample

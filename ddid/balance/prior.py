@@ -6,13 +6,13 @@ with a power spectrum S. Then the best denoiser is Wiener's filter around the sk
 
     D(x; σ) = μ(x) + S / (S + σ²) (x − μ(x))     (frequency by frequency, colour by colour)
 
-The network F contains it, brought into F's units, so the U-Net only learns what it misses. In
-training an image is hidden from its own sketch, or the U-Net would learn that the sketch is right.
-(The optimal denoiser of a whole data set is such a mean and repeats its images: Karras et al. 2022,
-B.3. Windows piece new images together: Kamb and Ganguli 2025.)
+The network F contains it, brought into F's units, so the U-Net only learns what it misses. (The
+optimal denoiser of a whole data set is such a mean and repeats its images: Karras et al. 2022, B.3.
+Windows piece new images together: Kamb and Ganguli 2025. Hiding a training image from its own
+sketch was tried: 400 steps are too few for the U-Net to draw better what it then throws away.)
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +27,6 @@ SKETCH = (64, 32)  # cells; our choice: sharp at 64×32, a sketch for the U-Net 
 EXEMPLARS = 16  # sketches of an identity; our choice: bounds memory, most identities have fewer
 WINDOW = (21, 13)  # cells that must fit together; smaller ones piece more, larger ones copy more
 TOLERANCE = 0.1  # standard deviation of a cell around its exemplar, pixels in [-1, 1]
-
-
-class Labels(NamedTuple):
-    """What an image is to show."""
-
-    identity: Tensor  # label indices (B,)
-    camera: Tensor  # label indices (B,)
-    hidden: Tensor | None = None  # (B,) exemplars not to be used, −1 for none
 
 
 class Prior(nn.Module):
@@ -60,18 +52,18 @@ class Prior(nn.Module):
         self.register_buffer("spectrum", torch.ones(3, *frequencies))  # of each principal colour
         self.register_buffer("sigma_data", torch.ones(()))
 
-    def sketch(self, noisy: Tensor, sigma: Tensor, labels: Labels) -> Tensor:
+    def sketch(self, noisy: Tensor, sigma: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
         """μ(x): for each window, the mean of the exemplars that x may show there.
 
         Args:
             noisy: x, (B, 3, H, W).
             sigma: (B,).
-            labels: of the images.
+            identity: label indices (B,).
+            camera: label indices (B,).
 
         Returns:
             (B, 3, H, W).
         """
-        identity, camera, hidden = labels
         choice = self.camera[camera, None] + self.identity[identity]  # (B, J, 3, h, w)
         cells = adaptive_avg_pool2d(noisy, SKETCH)[:, None]
         misfit = (cells - choice).square().sum(2)
@@ -81,45 +73,41 @@ class Prior(nn.Module):
         )
         pixels = self.size[0] * self.size[1] / (SKETCH[0] * SKETCH[1])
         variance = sigma.square().view(-1, 1, 1, 1) / pixels + TOLERANCE**2
-        place = torch.arange(EXEMPLARS, device=noisy.device)
-        empty = place >= self.exemplars[identity, None]
-        if hidden is not None:
-            empty |= (place == hidden[:, None]) & (self.exemplars[identity, None] > 1)
+        empty = torch.arange(EXEMPLARS, device=noisy.device) >= self.exemplars[identity, None]
         logits = (-misfit / (2 * variance)).masked_fill(empty[..., None, None], -torch.inf)
         mean = (logits.softmax(1)[:, :, None] * choice).sum(1)
         return interpolate(mean, self.size, mode="bilinear")
 
-    def forward(self, images: Tensor, c_noise: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, images: Tensor, c_noise: Tensor, identity: Tensor, camera: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The filter as F sees it, (D(x; σ) − c_skip x) / c_out at c_in x, and μ(x) / σ_data.
 
         Args:
             images: c_in x, float32 (B, 3, H, W).
             c_noise: (B,).
-            labels: of the images.
+            identity: label indices (B,).
+            camera: label indices (B,).
         """
         sigma = (4 * c_noise).exp()
         level = sigma.view(-1, 1, 1, 1)
         c = precondition(level, self.sigma_data)
         noisy = images / c.c_in
-        mean = self.sketch(noisy, sigma, labels)
+        mean = self.sketch(noisy, sigma, identity, camera)
         gain = self.spectrum / (self.spectrum + level**2)
         rest = torch.fft.irfft2(gain * self._waves(noisy - mean), s=self.size, norm="ortho")
         denoised = mean + torch.einsum("ij,bjhw->bihw", self.colours, rest)
         return (denoised - c.c_skip * noisy) / c.c_out, mean / self.sigma_data
 
     @torch.no_grad()
-    def fit(self, images: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
+    def fit(self, images: Tensor, identity: Tensor, camera: Tensor) -> None:
         """Measure everything.
 
         Args:
             images: centred, (N, 3, H, W).
             identity: label indices (N,).
             camera: label indices (N,).
-
-        Returns:
-            Each image's place among its identity's exemplars (N,), −1 if it is none.
         """
-        places = torch.full_like(identity, -1)
         cells = adaptive_avg_pool2d(images, SKETCH)
         self.camera[:] = cells.mean(0)
         for label in camera.unique():
@@ -130,17 +118,15 @@ class Prior(nn.Module):
             own = own[torch.linspace(0, len(own) - 1, min(len(own), EXEMPLARS)).round().long()]
             self.identity[label, : len(own)] = rest[own]
             self.exemplars[label] = len(own)
-            places[own] = torch.arange(len(own), device=own.device)
         left = images - self._own_sketches(images, identity, camera)
         self.colours[:] = torch.linalg.eigh(torch.cov(left.transpose(0, 1).flatten(1)))[1]
         self.spectrum[:] = self._waves(left).abs().square().mean(0)
         self.sigma_data.copy_(images.std())
-        return places
 
     def _own_sketches(self, images: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
         """Sketches of images without noise; in batches, for memory's sake."""
         parts = zip(images.split(256), identity.split(256), camera.split(256), strict=True)
-        return torch.cat([self.sketch(x, x.new_zeros(len(x)), Labels(i, c)) for x, i, c in parts])
+        return torch.cat([self.sketch(x, x.new_zeros(len(x)), i, c) for x, i, c in parts])
 
     def _waves(self, images: Tensor) -> Tensor:
         mixed = torch.einsum("ji,bjhw->bihw", self.colours, images)

@@ -125,8 +125,8 @@ class GeneratorTrainer:
             torch.manual_seed(training.seed)
             network = LabelledUNet(config, training.start)
         labels = config.labels(real.pids, real.camids)
-        prior = network.prior
-        own = prior.fit(pixels, *labels) if prior else torch.full_like(real.pids, -1)
+        if network.prior:
+            network.prior.fit(pixels, *labels)
         net = Denoiser(network, pixels.std().item())
         self.average = deepcopy(net).requires_grad_(False)
         self.modules = nn.ModuleDict({"net": net, "average": self.average}).to(self.device)
@@ -138,7 +138,6 @@ class GeneratorTrainer:
         )
         self.images = pixels.to(self.device)
         self.labels = [label.to(self.device) for label in labels]
-        self.own = own.to(self.device)
         self.nulls = config.nulls
         counts = torch.bincount(real.labels)[real.labels]
         self.weights = counts.double() ** -training.tail_boost
@@ -190,7 +189,7 @@ class GeneratorTrainer:
         )
         images = apply_warps(self.images[rows], warps)
         noise, sigma = noise.to(self.device), sigma.to(self.device)
-        return NoisyBatch(images, noise, sigma, (*labels, warps, self.own[rows]))
+        return NoisyBatch(images, noise, sigma, (*labels, warps))
 
     def follow(self, step: int) -> None:
         """Move the averaged weights towards the new ones."""

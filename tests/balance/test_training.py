@@ -76,7 +76,7 @@ def test_the_loss_falls(real, config):
 def test_labels_are_hidden_independently(real, config):
     training = GeneratorTraining(batch=4000, label_dropout=0.25)
     trainer = GeneratorTrainer(real, config, training, Accelerator())
-    identity, camera, *_ = trainer.draw(0).condition
+    identity, camera, _ = trainer.draw(0).condition
     no_identity, no_camera = identity == config.nulls[0], camera == config.nulls[1]
     assert no_identity.float().mean().item() == pytest.approx(0.25, abs=0.03)
     assert no_camera.float().mean().item() == pytest.approx(0.25, abs=0.03)
