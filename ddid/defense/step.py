@@ -10,6 +10,7 @@ from ddid.defense.discriminator import Discriminator, discriminator_game
 from ddid.defense.fnes import FNES, draw_omega, extend, soften
 from ddid.defense.meta import Forward, meta_backward, meta_test_mask
 from ddid.defense.recipe import Batch, Crafted, Recipe, Scene, Terms, forward_both
+from ddid.errors import InputError
 from ddid.metric.losses import SMOOTHING, smooth_labels
 from ddid.model import Heads, ReIDNet
 
@@ -39,7 +40,8 @@ def prepare_batch(recipe: Recipe, scene: Scene, camids: Tensor) -> Batch:
 
 
 def _extended(batch: Batch, crafted: Crafted, fnes: FNES, generator: torch.Generator) -> Batch:
-    assert crafted.far is not None, "FNES needs an attack that aims at a class"
+    if crafted.far is None:
+        raise InputError("FNES follows the class an attack aims at: choose a craft that has one")
     omega = draw_omega(fnes, len(batch.labels), generator).to(batch.labels.device)
     attacked = extend(batch.images, crafted.images, omega, fnes.gamma)
     targets = soften(batch.labels, crafted.far, batch.targets.shape[1], omega, fnes)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ddid.defense import training
+from ddid.defense.fnes import FNES
 from ddid.defense.log import read_log
 from ddid.defense.recipes import find_recipe
 from ddid.defense.training import TrainConfig, learning_rate, train
@@ -49,6 +50,22 @@ def test_killed_anywhere_it_ends_with_the_same_weights_and_log(step, colours, sh
     assert same_weights(whole, resumed)
     logs = [read_log(tmp_path / name).drop(columns="seconds") for name in ("whole", "killed")]
     assert logs[0].equals(logs[1])
+
+
+def test_fnes_without_extension_and_softening_is_plain_metric_at(colours, short, tmp_path):
+    plain = find_recipe("metric_at")
+    still = FNES(gamma=1.0, omega=(0.0, 0.0), shift=0.0)
+    nets = [
+        train(replace(plain, fnes=fnes), colours, short, tmp_path / str(fnes))
+        for fnes in (None, still)
+    ]
+    assert same_weights(*nets)
+
+
+def test_fnes_on_an_attack_without_a_target_is_refused(colours, short, tmp_path):
+    recipe = replace(find_recipe("classifier_at"), fnes=FNES())
+    with pytest.raises(InputError, match="FNES follows the class an attack aims at"):
+        train(recipe, colours, short, tmp_path)
 
 
 def test_the_seed_decides_everything(colours, short, tmp_path):
