@@ -193,6 +193,12 @@ def write_audit(path: Path, result: Audit, plan: Plan) -> None:
     write_json(path, content)
 
 
+def curve_axes(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The sweep's rows by axis, for `budget_curves`; `HUGE` is a test, not a point of the curve."""
+    axes = {axis: curves[curves["budget"].str.startswith(axis)] for axis in ("eps", "steps")}
+    return axes | {"eps": axes["eps"][axes["eps"]["budget"] != f"eps_{HUGE}"]}
+
+
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Verdicts as a table: check, verdict, finding, evidence."""
     return pd.DataFrame(

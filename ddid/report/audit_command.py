@@ -16,7 +16,7 @@ from ddid.data.manifest import query_gallery
 from ddid.data.reading import read_data
 from ddid.errors import InputError, require
 from ddid.model import Embed
-from ddid.report.audit import Audit, audit, verdict_table
+from ddid.report.audit import Audit, audit, curve_axes, verdict_table
 from ddid.report.figures.robustness import budget_curves, robustness_bars
 from ddid.report.page import write_page
 from ddid.report.robustness import Plan
@@ -67,7 +67,9 @@ def audit_command(request: AuditRequest, progress: Progress | None = None) -> Au
         raise InputError(
             f"the audit of {request.model} stopped: {type(error).__name__}: {error}"
         ) from error
-    show(result, request.model, out)
+    sizes = f"{len(query)} queries, {len(gallery)} gallery images"
+    budget = f"eps {255 * request.budget.eps:g}/255, {request.budget.steps} steps"
+    show(result, request.model, f"Scores in percent: {budget}, {sizes}", out)
     return result
 
 
@@ -95,19 +97,17 @@ def load_factory(spec: str, weights: str = "") -> Embed:
     return embed.to(PartialState().device) if isinstance(embed, nn.Module) else embed
 
 
-def show(result: Audit, title: str, out: Path) -> None:
+def show(result: Audit, title: str, scores_title: str, out: Path) -> None:
     """Draw the figures and write the page that shows everything."""
     scores = result.robustness.rows().assign(model=title)
-    curves = result.curves.assign(model=title)
-    axes = {axis: curves[curves["budget"].str.startswith(axis)] for axis in ("eps", "steps")}
     figures = {
         "robustness_bars": robustness_bars(scores),
-        "budget_curves": budget_curves(axes),
+        "budget_curves": budget_curves(curve_axes(result.curves.assign(model=title))),
     }
     for name, figure in figures.items():
         write_figure(out / "figures" / f"{name}.png", figure)
-    verdicts, numbers = verdict_table(result.verdicts), result.robustness.table()
-    tables = {"Verdicts": verdicts, "Scores, in percent": numbers}
+    numbers = result.robustness.table().reset_index()
+    tables = {"Verdicts": verdict_table(result.verdicts), scores_title: numbers}
     write_page(out / "audit.html", f"Audit of {title}: {conclusion(result)}", tables, list(figures))
 
 

@@ -24,10 +24,10 @@ $body
 def write_page(
     path: Path, title: str, tables: Mapping[str, pd.DataFrame], figures: Sequence[str]
 ) -> None:
-    """Write headed tables and the pictures `figures/NAME.png` beside the page."""
+    """Write headed tables (without their index) and the pictures `figures/NAME.png`."""
     parts = []
     for heading, table in tables.items():
-        text = table.to_html(index=table.index.name is not None, border=0)
+        text = table.to_html(index=False, border=0)
         parts.append(f"<h2>{escape(heading)}</h2>\n{text}")
     parts += [f'<p><img src="figures/{name}.png" alt="{escape(name)}"></p>' for name in figures]
     with atomic_write(path) as temporary:

@@ -119,6 +119,10 @@ def sweep(
     return pd.concat(tables, ignore_index=True)
 
 
+def _labeled(progress: Progress | None, label: str) -> Progress | None:
+    return progress and (lambda what, done, total: progress(f"{label}, {what}", done, total))
+
+
 def over_eps(budget: Budget, levels: Sequence[float]) -> dict[str, Budget]:
     """Budgets with other eps, given in levels of 255; the step grows in proportion."""
     return {
