@@ -110,6 +110,10 @@ def rank(
     right answer too. `chunk` bounds how many scores exist at once, whatever the sizes.
     """
     require(chunk > 0, f"chunk is {chunk}: hold at least one score at once")
+    counts = len(query.pids), len(gallery.pids)
+    require(
+        min(counts) > 0, "{} queries against {} gallery images: nothing to rank".format(*counts)
+    )
     require(
         query.embeddings.shape[1] == gallery.embeddings.shape[1],
         f"query embeddings are {query.embeddings.shape[1]}-d, gallery's "

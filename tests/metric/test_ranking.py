@@ -158,6 +158,7 @@ def test_single_shot_draws_one_image_of_every_identity(monkeypatch):
         ({"embeddings": torch.randn(5, 3)}, "one per image"),
         ({"camids": torch.zeros(2)}, "camids"),
         ({"embeddings": torch.randn(4, 7)}, "one model"),
+        ({"embeddings": torch.randn(0, 3), "pids": torch.arange(0)}, "0 queries against 4"),
         ({"pids": torch.full((4,), 77)}, "no query has a right answer"),
     ],
 )
