@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 
 from ddid.errors import InputError, require
 from ddid.parameters import NOTEBOOKS, check_parameters, declared_parameters, notebook_names
-from ddid.run import collect_metrics, read_json, resolve, write_json
+from ddid.run import collect_metrics, full_disk_told, read_json, resolve, write_json
 
 PROFILES = NOTEBOOKS / "profiles"
 STATE = "state.json"
@@ -31,10 +32,7 @@ def read_profile(name: str) -> dict[str, Any]:
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
     require(path.is_file(), f"no profile {name!r}: choose one of {known}, or give a YAML file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = _yaml(path.read_bytes(), str(path))
     flat = isinstance(content, dict) and all(isinstance(key, str) for key in content)
     require(flat, f"{path} should be lines of `parameter: value`")
     return content
@@ -56,8 +54,15 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
         chosen = [n for n in overrides if not where or where in (n, n[:2], n[3:])]
         require(bool(chosen), f"--set {setting}: no notebook {where!r}; {', '.join(overrides)}")
         for name in chosen:
-            overrides[name][parameter] = yaml.safe_load(text)
+            overrides[name][parameter] = _yaml(text, f"--set {setting}")
     return overrides
+
+
+def _yaml(text: str | bytes, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def plan_run(profile: str, out: Path, settings: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -154,12 +159,23 @@ def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _fingerprint(notebook: str, parameters: Mapping[str, Any], before: str) -> str:
-    """Hash of what a notebook's result depends on: its code, its parameters, its predecessors."""
+    """Hash of what a result depends on: library, notebook, its parameters, what came before.
+
+    Not the data set: changed images under the same names are not noticed.
+    """
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     settings = {name: value for name, value in parameters.items() if name != "out"}
-    content = json.dumps([sources, settings, before], sort_keys=True)
+    content = json.dumps([_library(), sources, settings, before], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+@cache
+def _library() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _state(folder: Path) -> dict[str, Any]:
@@ -177,24 +193,30 @@ def _set_aside(root: Path, notebook: str) -> Path:
 
 def _execute(notebook: str, parameters: Mapping[str, Any], folder: Path) -> None:
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # frozen modules: a false alarm
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    output = folder / f"{notebook}.ipynb"
     try:
-        papermill.execute_notebook(
-            NOTEBOOKS / f"{notebook}.ipynb",
-            folder / f"{notebook}.ipynb",
-            parameters=dict(parameters),
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=_Console(),
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # the kernel's own chatter
-        )
+        with full_disk_told(output):
+            papermill.execute_notebook(
+                NOTEBOOKS / f"{notebook}.ipynb",
+                output,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=_Console(),
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # the kernel's own chatter
+            )
+    except DeadKernelError as error:
+        raise InputError(
+            f"{notebook} stopped: its kernel was killed, most likely for want of memory; give it "
+            "more or ask for less, then start again with --resume"
+        ) from error
     except papermill.PapermillExecutionError as error:
         reason = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"
-        raise InputError(
-            f"{notebook} stopped: {reason} (executed so far: {folder / notebook}.ipynb)"
-        ) from error
+        raise InputError(f"{notebook} stopped: {reason} (executed so far: {output})") from error
 
 
 class _Console(io.StringIO):

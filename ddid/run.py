@@ -43,17 +43,32 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        with full_disk_told(path):
+            yield temporary
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """Turn a full disk while writing `path` into one sentence.
+
+    safetensors reports it by a text of its own, not as an OSError.
+
+    Raises:
+        InputError: the disk is full. Nothing already written is lost.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number not in (errno.ENOSPC, errno.EDQUOT) and "(os error 28)" not in str(error):
             raise
         raise InputError(
             f"the disk is full, {path} was not written: free some space and start again with "
             "--resume; everything already made is kept"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -141,7 +156,8 @@ class Run:
     def log(self, event: str, **fields: Any) -> None:
         """Append one line to `log.jsonl`, with the wall-clock time."""
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **fields}
-        with self.path("log.jsonl").open("a", encoding="utf-8") as stream:
+        path = self.path("log.jsonl")
+        with full_disk_told(path), path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, default=_plain) + "\n")
 
     def save_figure(self, figure: "Figure", name: str) -> "Image":

@@ -74,7 +74,7 @@ def test_overrides_name_one_notebook_by_number_or_name_or_all():
     assert parse_overrides(["01.seed=3"])["01_one"] == {"seed": 3}
     assert parse_overrides(["one.seed=3", "02_two.ok=false"])["02_two"] == {"ok": False}
     assert parse_overrides(["out=x"]) == {"01_one": {"out": "x"}, "02_two": {"out": "x"}}
-    for wrong in ("seed", "07.seed=1"):
+    for wrong in ("seed", "07.seed=1", "seed=[1"):
         with pytest.raises(InputError, match="--set"):
             parse_overrides([wrong])
 
@@ -159,6 +159,20 @@ def test_bad_input_inside_a_notebook_is_one_sentence_and_status_2(tmp_path, caps
     assert (root / "01_one/metrics.json").is_file()
     assert main(["run", "toy", "--out", str(root), "--resume"]) == 0
     assert calls(root) == ["one", "two", "two"]
+
+
+@pytest.mark.slow
+def test_a_dead_kernel_is_one_sentence(notebooks, tmp_path):
+    write_notebook(notebooks, "02_two", 'out = ""\nok = True\nwait = 0.0', "import os; os._exit(9)")
+    with pytest.raises(InputError, match="02_two stopped: its kernel was killed"):
+        run_profile("toy", tmp_path / "run")
+
+
+@pytest.mark.usefixtures("notebooks")
+def test_a_changed_library_makes_results_stale(monkeypatch):
+    before = pipeline._fingerprint("01_one", {}, "")
+    monkeypatch.setattr(pipeline, "_library", lambda: "another version")
+    assert pipeline._fingerprint("01_one", {}, "") != before
 
 
 @pytest.mark.slow

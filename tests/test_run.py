@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from safetensors import SafetensorError
 
 from ddid import parameters
 from ddid.errors import InputError
@@ -85,17 +86,33 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path, error):
     path = tmp_path / "a.json"
     write_json(path, {"old": 1})
 
     def full():
         with atomic_write(path):
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise error
 
     with pytest.raises(InputError, match="disk is full"):
         full()
     assert read_json(path) == {"old": 1}
+
+
+def test_other_errors_pass_through_unchanged(tmp_path):
+    def broken():
+        with atomic_write(tmp_path / "a.json"):
+            raise OSError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(PermissionError):
+        broken()
 
 
 def test_numbers_that_json_cannot_say_are_refused(tmp_path):

@@ -21,6 +21,8 @@ ORIGINS = {"real", "synthetic"}
 def read_manifest(csv: str | Path) -> pd.DataFrame:
     """Manifest from a CSV file; relative paths are taken from the file's folder.
 
+    Identity -1 is junk and dropped, as in every layout.
+
     `split` defaults to train, `origin` to real and `camid` to -1 (unknown) where the column is
     missing, so a list of `path,pid` is enough.
 
@@ -42,7 +44,7 @@ def read_manifest(csv: str | Path) -> pd.DataFrame:
         }
     )
     frame["path"] = [str((csv.parent / path).resolve()) for path in frame["path"].astype(str)]
-    return check_manifest(frame, str(csv))
+    return check_manifest(frame[frame["pid"].astype(str) != "-1"], str(csv))
 
 
 def write_manifest(frame: pd.DataFrame, csv: str | Path) -> None:
@@ -69,6 +71,8 @@ def check_manifest(frame: pd.DataFrame, where: str = "manifest") -> pd.DataFrame
             f"{where}: {name} {wrong.iloc[0] if len(wrong) else ''!r} is not a whole number",
         )
         frame = frame.assign(**{name: numbers.astype("int64")})
+    lowest = int(frame["pid"].min())
+    require(lowest >= 0, f"{where}: pid {lowest} is negative: number identities from 1")
     for name, allowed in (("split", SPLITS), ("origin", ORIGINS)):
         strange = sorted({str(value) for value in frame[name]} - allowed)
         require(

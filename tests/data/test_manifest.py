@@ -53,12 +53,18 @@ def test_path_and_pid_are_enough(tmp_path):
         ("path,pid\na.jpg,1.5\n", "not a whole number"),
         ("path,pid,split\na.jpg,1,exam\n", "'exam'.* is not one of gallery, query, train, val"),
         ("path,pid\na.jpg,1\na.jpg,1\n", "listed twice"),
+        ("path,pid\na.jpg,-2\n", "pid -2 is negative"),
     ],
 )
 def test_a_bad_file_is_one_sentence(tmp_path, text, sentence):
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_manifest(tmp_path / "m.csv")
+
+
+def test_junk_is_dropped_from_a_csv_too(tmp_path):
+    (tmp_path / "m.csv").write_text("path,pid\na.jpg,-1\nb.jpg,0\n")
+    assert read_manifest(tmp_path / "m.csv")["pid"].tolist() == [0]
 
 
 def test_a_missing_file_is_one_sentence(tmp_path):
