@@ -172,3 +172,17 @@ def test_readme_maps_the_paper_to_code_and_tests_that_exist():
         assert hasattr(found, attribute) or importlib.import_module(name)
     for test in re.findall(r"`(tests/[\w/.]+)`", section):
         assert (ROOT / test).is_file(), test
+
+
+def test_every_figure_is_explained_and_small():
+    text = (ROOT / "figures/README.md").read_text(encoding="utf-8")
+    pictures = list((ROOT / "figures").glob("*.png"))
+    assert {path.name for path in pictures} == set(re.findall(r"`(\w+\.png)`", text))
+    assert max(path.stat().st_size for path in pictures) < 400_000
+
+
+def test_readme_pictures_exist_and_nothing_is_left_to_fill_in():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
+        assert (ROOT / picture).is_file(), picture
+    assert re.findall(r"\b[A-Z]+_TEXT\b", text) == []
