@@ -34,8 +34,11 @@ class FNES:
 
     def __post_init__(self) -> None:
         require(self.gamma >= 1, f"FNES extends by gamma ≥ 1, not {self.gamma}")
-        low, high = self.omega
-        require(0 <= low <= high <= 1, f"FNES wants 0 ≤ a ≤ b ≤ 1 for omega, not {self.omega}")
+        right = len(self.omega) == 2 and 0 <= self.omega[0] <= self.omega[1] <= 1
+        require(right, f"FNES wants two numbers 0 ≤ a ≤ b ≤ 1 for omega, not {self.omega}")
+        for name in ("smooth_clean", "smooth_attacked", "shift"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, f"FNES wants a probability for {name}, not {share}")
 
 
 def draw_omega(fnes: FNES, count: int, generator: torch.Generator) -> Tensor:

@@ -94,7 +94,9 @@ def meta_backward(
     theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
     loss_train = meta_train(net)
     if meta.second_order:
-        step = torch.autograd.grad(loss_train, list(theta.values()), create_graph=True)
+        step = torch.autograd.grad(
+            loss_train, list(theta.values()), create_graph=True, materialize_grads=True
+        )
     else:
         loss_train.backward()
         step = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in theta.values())

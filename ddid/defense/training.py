@@ -67,6 +67,7 @@ class TrainConfig:
         for name in ("steps", "images_per_identity", "log_every", "checkpoint_every"):
             count = getattr(self, name)
             require(count >= 1, f"training: {name} is {count}: give at least 1")
+        _ = self.budget  # refuses an impossible inner attack here, not in the first step
         require(self.lr > 0, f"training: lr is {self.lr}: give a positive learning rate")
         require(0 <= self.warmup < 1, f"training: warmup is {self.warmup}: give a share in [0, 1)")
 

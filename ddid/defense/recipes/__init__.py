@@ -2,7 +2,10 @@
 
 import importlib
 import pkgutil
+from dataclasses import replace
 
+from ddid.defense.fnes import FNES
+from ddid.defense.meta import Meta
 from ddid.defense.recipe import Recipe
 from ddid.errors import require
 
@@ -26,3 +29,8 @@ def find_recipe(name: str) -> Recipe:
     known = recipes()
     require(name in known, f"no recipe {name!r}: choose one of {', '.join(known)}")
     return known[name]
+
+
+def tuned(recipe: Recipe, fnes: FNES, meta: Meta) -> Recipe:
+    """The recipe with these settings for the modules it has switched on."""
+    return replace(recipe, fnes=fnes if recipe.fnes else None, meta=meta if recipe.meta else None)
