@@ -125,11 +125,25 @@ def craft(
     """Attack all images of a scene: uint8 (N, 3, H, W), still inside the budget after rounding."""
     entry, total, done = find_attack(name), len(scene.images), []
     for part in scene.batches(total if entry.whole else batch_size):
-        attacked = entry.craft(part, budget).detach()
-        done.append(to_8bit(attacked, part.images, budget if entry.bounded else None).cpu())
+        attacked, bound = entry.craft(part, budget).detach(), budget if entry.bounded else None
+        check_attacked(name, attacked, part.images, bound)
+        done.append(to_8bit(attacked, part.images, bound).cpu())
         if progress:
             progress(f"attack {name}", sum(map(len, done)), total)
     return torch.cat(done)
+
+
+def check_attacked(name: str, attacked: Tensor, images: Tensor, budget: Budget | None) -> None:
+    """Raise InputError if an attack left the budget or [0, 1] before anything is rounded."""
+    shift = (attacked - images).flatten(1)
+    size = shift.norm(dim=1) if budget and budget.norm == "l2" else shift.abs().amax(1)
+    low, high, far = (float(value) for value in (attacked.min(), attacked.max(), size.max()))
+    slip = 1e-4  # float32, over many steps
+    require(
+        low >= -slip and high <= 1 + slip and (budget is None or far <= budget.eps + slip),
+        f"attack {name!r} returned pixels in [{low:.3g}, {high:.3g}], {far:.3g} from the clean "
+        "ones: it must stay in [0, 1] and within its budget",
+    )
 
 
 def to_8bit(attacked: Tensor, images: Tensor, budget: Budget | None) -> Tensor:

@@ -46,7 +46,8 @@ def universal(scene: Scene, budget: Budget) -> Tensor:
 def generator(scene: Scene, budget: Budget) -> Tensor:
     """Generator network in the manner of Mis-Ranking (Wang et al. 2020), without its critic."""
     require_linf(budget, "generator")
-    net = seeded(perturber, scene.generator).to(scene.guides.own.device)
+    size = tuple(scene.images.shape[2:])
+    net = seeded(lambda: perturber(size), scene.generator).to(scene.guides.own.device)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     for _ in range(PASSES):
         for part in scene.batches(BATCH):
@@ -173,8 +174,8 @@ def displace(images: Tensor, flow: Tensor) -> Tensor:
     return sampled.clamp(0, 1)
 
 
-def perturber() -> nn.Module:
-    """A small convolutional generator: images to changes in (-1, 1)."""
+def perturber(size: tuple[int, ...]) -> nn.Module:
+    """A small convolutional generator: images of (height, width) `size` to changes in (-1, 1)."""
     return nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1, padding_mode="reflect"),
         nn.GELU(),
@@ -182,7 +183,7 @@ def perturber() -> nn.Module:
         nn.GELU(),
         nn.Conv2d(32, 32, 3, padding=1),
         nn.GELU(),
-        nn.Upsample(scale_factor=2),
+        nn.Upsample(size),
         nn.Conv2d(32, 3, 3, padding=1),
         nn.Tanh(),
     )
@@ -191,7 +192,7 @@ def perturber() -> nn.Module:
 def seeded(build: Callable[[], nn.Module], source: torch.Generator) -> nn.Module:
     """Build a module with weights that depend on `source` alone; torch's own state is kept."""
     seed = int(torch.randint(2**31, (1,), generator=source, device=source.device))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return build()
 

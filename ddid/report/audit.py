@@ -15,15 +15,17 @@ import torch
 from ddid import __version__
 from ddid.attack import ATTACKS, STANDARD
 from ddid.attack.loop import Budget
+from ddid.attack.unseen import seeded
 from ddid.data.loading import to_unit
 from ddid.errors import require
 from ddid.model import ModelConfig, ReIDNet
-from ddid.report.probes import PROBES, Probe, Verdict
+from ddid.report.probes import PROBES, Probe, Verdict, full_precision
 from ddid.report.robustness import Plan, Robustness, evaluate, over_eps, over_steps, sweep
 from ddid.report.subject import Subject
 from ddid.run import Progress, write_json
 
 HUGE = 128  # levels: half the range, no person is left to recognize
+PROBED = 32  # images in the probes' one batch, which must fit beside its gradient
 AUDIT_ATTACKS = ("fna", "sma", "ifgsm", "auto", "noise", "transfer", "square")
 
 
@@ -64,7 +66,8 @@ def audit(
         levels: eps of the sweep, in levels of 255.
     """
     plan, folder = plan or Plan(), Path(folder)
-    require(plan.budget.norm == "linf", "an audit compares L-inf attacks: give norm='linf'")
+    linf = plan.budget.norm == "linf" and plan.budget.eps > 0
+    require(linf, "an audit compares L-inf attacks: give norm='linf' and an eps above 0")
     plan = replace(
         plan, attacks=tuple(dict.fromkeys([*plan.attacks, *AUDIT_ATTACKS])), side="query"
     )
@@ -74,18 +77,21 @@ def audit(
     budgets = sweep_budgets(plan.budget, levels)
     alone = replace(plan, attacks=("fna",))
     curves = sweep(part, folder / "curves", alone, budgets, progress)
-    probe = Probe(
-        subject.embed,
-        to_unit(part.query.images).to(subject.device),
-        part.guides("query", plan.metric),
-    )
-    verdicts = [ask(probe) for ask in PROBES]
+    verdicts = question(subject.some(min(few, PROBED)), plan)
     verdicts += compare_budgets(curves, slack(len(part.query)))
     verdicts += compare_attacks(found, slack(len(subject.query)))
     verdicts += [inside_budget(found, plan)]
     result = Audit(verdicts, found, curves)
     write_audit(folder / "audit.json", result, plan)
     return result
+
+
+def question(subject: Subject, plan: Plan) -> list[Verdict]:
+    """Ask a model all probes, about all of its queries at once."""
+    images = to_unit(subject.query.images).to(subject.device)
+    probe = Probe(subject.embed, images, subject.guides("query", plan.metric))
+    with full_precision():
+        return [ask(probe) for ask in PROBES]
 
 
 def sweep_budgets(budget: Budget, levels: Sequence[float]) -> dict[str, Budget]:
@@ -158,7 +164,7 @@ def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
 
 
 def inside_budget(found: Robustness, plan: Plan) -> Verdict:
-    """Attacked images are 8-bit pictures within the budget, whatever the attack claims."""
+    """What is scored are 8-bit pictures within the budget (`craft` refuses what leaves it)."""
     changes = {
         name: cost["largest_change"] for name, cost in found.costs.items() if ATTACKS[name].bounded
     }
@@ -166,7 +172,7 @@ def inside_budget(found: Robustness, plan: Plan) -> Verdict:
     return Verdict(
         "8 bits and range",
         max(changes.values()) <= limit,
-        f"attacked pixels are whole levels in 0..255, at most {limit} away",
+        f"what is scored are whole levels in 0..255, at most {limit} from the clean ones",
         changes,
     )
 
@@ -174,9 +180,8 @@ def inside_budget(found: Robustness, plan: Plan) -> Verdict:
 def random_surrogate(subject: Subject) -> Subject:
     """The subject's images through a small network with random weights, always the same."""
     height, width = subject.query.images.shape[2:]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = ReIDNet(ModelConfig(classes=1, height=height, width=width)).eval()
+    config = ModelConfig(classes=1, height=height, width=width)
+    net = seeded(lambda: ReIDNet(config), torch.Generator().manual_seed(0)).eval()
     return Subject.of(net.to(subject.device), subject.query, subject.gallery)
 
 

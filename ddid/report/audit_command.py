@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from torch import nn
 
@@ -20,7 +19,7 @@ from ddid.report.audit import Audit, audit, curve_axes, verdict_table
 from ddid.report.figures.robustness import budget_curves, robustness_bars
 from ddid.report.page import write_page
 from ddid.report.robustness import Plan
-from ddid.report.subject import Subject
+from ddid.report.subject import Subject, evenly
 from ddid.run import Progress, write_figure
 
 
@@ -55,7 +54,7 @@ def audit_command(request: AuditRequest, progress: Progress | None = None) -> Au
     frames = query_gallery(read_data(request.data).manifest)
     query, gallery = (ImageSet.read(frame, request.size, progress) for frame in frames)
     if request.queries:
-        query = query.take(torch.arange(0, len(query), max(1, len(query) // request.queries)))
+        query = query.take(evenly(len(query), request.queries))
     plan, out = Plan(budget=request.budget, seed=request.seed), Path(request.out)
     try:
         subject = Subject.of(embed, query, gallery)

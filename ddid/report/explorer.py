@@ -133,7 +133,7 @@ class Explorer:
     def figure(self) -> Figure:
         """The view as a figure: image, perturbation, attacked image, both ranked lists."""
         view, choice = self.view, self.choice
-        gain = 127 // max(1, int(view.perturbation.abs().max()))
+        gain = max(1, 127 // max(1, int(view.perturbation.abs().max())))
         amplified = (128 + gain * view.perturbation).clamp(0, 255)
         titles = {
             "image": view.image,

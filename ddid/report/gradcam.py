@@ -17,7 +17,7 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
     """Grad-CAM of the similarity between images and the right answer.
 
     Our choice of target, since a retrieval model has no class score at test time: the inner product
-    with the unit-length centroid of the correct gallery images. Not the cosine: scaling the image's
+    with the unit-length mean embedding of the image's identity. Not the cosine: scaling the image's
     own feature does not change it, so its map would sum to nothing. The maps are enlarged from
     those of the deepest stage with at least `MAP_ROWS` rows.
 

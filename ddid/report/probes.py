@@ -163,6 +163,17 @@ def relative(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 @contextmanager
+def full_precision() -> Iterator[None]:
+    """Switch TF32 off within the block: its rounding depends on the batch, the model's need not."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@contextmanager
 def counted_gradients() -> Iterator[list[str]]:
     """Collect the calls of torch's two gradient functions within the block."""
     calls: list[str] = []

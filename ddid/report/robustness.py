@@ -125,11 +125,10 @@ def _labeled(progress: Progress | None, label: str) -> Progress | None:
 
 def over_eps(budget: Budget, levels: Sequence[float]) -> dict[str, Budget]:
     """Budgets with other eps, given in levels of 255; the step grows in proportion."""
+    per_eps = budget.step / budget.eps if budget.eps else 1.0
     return {
         f"eps_{level:g}": replace(
-            budget,
-            eps=level / 255,
-            step=budget.step * level / 255 / budget.eps if level else budget.step,
+            budget, eps=level / 255, step=per_eps * level / 255 if level else budget.step
         )
         for level in levels
     }

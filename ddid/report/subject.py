@@ -62,8 +62,8 @@ class Subject:
         return torch.isin(self.gallery.pids, self.query.pids).nonzero().squeeze(1)
 
     def some(self, count: int) -> "Subject":
-        """The same model on about `count` of the queries, evenly spread, and the whole gallery."""
-        index = torch.arange(0, len(self.query), max(1, len(self.query) // count))
+        """The same model on `count` of the queries, evenly spread, and the whole gallery."""
+        index = evenly(len(self.query), count)
         return replace(
             self, query=self.query.take(index), query_features=self.query_features[index]
         )
@@ -83,6 +83,12 @@ class Subject:
         """Scene of the images an attack on one side changes."""
         images = (self.query if side == "query" else self.gallery).images
         return Scene(self.embed, images[self.targets(side)], self.guides(side, metric), generator)
+
+
+def evenly(total: int, count: int) -> Tensor:
+    """Indices of `count` (at most `total`) things, evenly spread over `total`."""
+    require(count > 0, f"{count} of {total} queries asked for: take at least one")
+    return torch.linspace(0, total - 1, min(count, total)).long()
 
 
 def check_model(embed: Embed, images: Tensor) -> None:

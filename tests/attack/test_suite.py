@@ -79,6 +79,14 @@ def test_progress_counts_images(scene):
     assert told == [("attack fgsm", 3, 8), ("attack fgsm", 6, 8), ("attack fgsm", 8, 8)]
 
 
+@pytest.mark.parametrize("excess", [0.05, -0.2, torch.nan])
+def test_an_attack_that_leaves_its_budget_is_refused(monkeypatch, scene, excess):
+    wild = replace(ATTACKS["fna"], craft=lambda scene, budget: scene.images + excess)
+    monkeypatch.setitem(ATTACKS, "fna", wild)
+    with pytest.raises(InputError, match="must stay in"):
+        craft("fna", scene, Budget())
+
+
 def test_a_part_of_a_scene_keeps_images_guides_and_surrogate_together(scene, net, images, pids):
     other = replace(scene, guides=find_guides(2 * net(images).detach(), pids))
     part = replace(scene, surrogate=other).part(slice(2, 5))

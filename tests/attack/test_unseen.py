@@ -61,6 +61,11 @@ def test_generator_leaves_torchs_own_random_state_alone(scene):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_generator_takes_images_of_odd_size(scene):
+    odd = replace(scene, images=scene.images[..., :15, :7], embed=lambda x: x.flatten(1)[:, :12])
+    assert generator(odd, BUDGET).shape == odd.images.shape
+
+
 def test_transfer_never_asks_the_attacked_model(scene):
     def secret(_):
         raise AssertionError("the attacked model was asked")

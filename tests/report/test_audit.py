@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ddid.attack.loop import Budget, ascend
 from ddid.attack.objectives import fna
 from ddid.data.loading import to_unit
+from ddid.errors import InputError
 from ddid.report.audit import (
     AUDIT_ATTACKS,
     audit,
@@ -199,6 +200,12 @@ def test_an_interrupted_audit_ends_with_the_same_bytes(subject, tmp_path):
     (second / "attacks" / "sma.json").unlink()
     audit(subject, second, PLAN, **SHORT)
     assert (second / "audit.json").read_bytes() == stored
+
+
+def test_an_audit_without_a_budget_is_refused(subject, tmp_path):
+    for budget in (Budget(eps=0), Budget(norm="l2")):
+        with pytest.raises(InputError, match="an eps above 0"):
+            audit(subject, tmp_path, Plan(budget=budget))
 
 
 def test_every_verdict_has_evidence(subject, tmp_path):

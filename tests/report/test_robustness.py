@@ -131,6 +131,17 @@ def test_more_eps_and_more_steps_hurt_more(subject, tmp_path):
     assert steps[8] < steps[1]
 
 
+def test_a_sweep_from_nothing_still_has_steps():
+    budgets = over_eps(Budget(eps=0), [0, 4])
+    assert [budget.step > 0 for budget in budgets.values()] == [True, True]
+
+
+def test_some_queries_are_exactly_as_many_as_asked_for(subject):
+    assert [len(subject.some(count).query) for count in (1, 5, 13, 24, 99)] == [1, 5, 13, 24, 24]
+    with pytest.raises(InputError, match="at least one"):
+        subject.some(0)
+
+
 def test_rows_are_tidy(subject, tmp_path):
     rows = evaluate(subject, tmp_path, QUICK).rows()
     assert list(rows.columns) == ["attack", "family", "metric", "value"]
