@@ -11,6 +11,7 @@ import torch
 from ddid.attack.loop import Budget
 from ddid.data.loading import ImageSet, to_unit
 from ddid.defense.recipes.classifier_at import attack_classifier
+from ddid.errors import require
 from ddid.metric.losses import smooth_labels, soft_cross_entropy
 from ddid.model import ReIDNet, embed
 
@@ -35,15 +36,30 @@ def refit_classifier(net: ReIDNet, images: ImageSet, steps: int = 300, lr: float
     return refitted
 
 
-def classifier_accuracy(net: ReIDNet, images: ImageSet, budget: Budget | None = None) -> float:
+def classifier_accuracy(
+    net: ReIDNet, images: ImageSet, classes: list[int], budget: Budget | None = None
+) -> float:
     """Share of images in percent that the classifier names rightly, under PGD if a budget is given.
 
     The attack raises the cross-entropy of this network's own classifier.
+
+    Args:
+        net: the network.
+        images: what to classify; may be a part of the training images.
+        classes: identities of the whole training set, in the order of the classes.
+        budget: of the attack.
+
+    Raises:
+        InputError: no images, or one of an identity that is no class.
     """
+    require(len(images) > 0, "classifier accuracy of no images: probe at least one")
+    strangers = sorted(set(images.classes) - set(classes))
+    require(not strangers, f"identity {strangers[:1]} is no class of this network")
     device = net.classifier.weight.device
+    own = torch.searchsorted(torch.tensor(classes), images.pids)
     right = 0
     for rows in torch.arange(len(images)).split(64):
-        pixels, labels = to_unit(images.images[rows]).to(device), images.labels[rows].to(device)
+        pixels, labels = to_unit(images.images[rows]).to(device), own[rows].to(device)
         if budget:
             pixels = attack_classifier(net, pixels, labels, budget)
         with torch.no_grad():

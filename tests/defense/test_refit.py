@@ -5,7 +5,12 @@ import torch
 
 from ddid.attack.loop import Budget
 from ddid.defense.refit import classifier_accuracy, refit_classifier
+from ddid.errors import InputError
 from ddid.model import ModelConfig, ReIDNet
+
+
+def accuracy(net, images):
+    return classifier_accuracy(net, images, images.classes)
 
 
 @pytest.fixture
@@ -17,7 +22,7 @@ def net():
 def test_refitting_learns_and_touches_the_classifier_only(net, colours):
     before = {name: value.clone() for name, value in net.state_dict().items()}
     refitted = refit_classifier(net, colours, steps=100)
-    assert classifier_accuracy(refitted, colours) > classifier_accuracy(net, colours)
+    assert accuracy(refitted, colours) > accuracy(net, colours)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     changed = {n for n, v in refitted.state_dict().items() if not torch.equal(v, before[n])}
     assert changed == {"classifier.weight"}
@@ -27,10 +32,19 @@ def test_accuracy_equals_its_loop(net, colours):
     with torch.no_grad():
         logits = [net(image[None].float() / 255, heads=True).logits for image in colours.images]
     right = sum(int(v.argmax()) == int(t) for v, t in zip(logits, colours.labels, strict=True))
-    assert classifier_accuracy(net, colours) == pytest.approx(100 * right / len(colours))
+    assert accuracy(net, colours) == pytest.approx(100 * right / len(colours))
 
 
 def test_attack_lowers_the_accuracy(net, colours):
     refitted = refit_classifier(net, colours, steps=100)
-    attacked = classifier_accuracy(refitted, colours, Budget(steps=5))
-    assert attacked < classifier_accuracy(refitted, colours)
+    attacked = classifier_accuracy(refitted, colours, colours.classes, Budget(steps=5))
+    assert attacked < accuracy(refitted, colours)
+
+
+def test_a_part_of_the_images_keeps_the_classes_of_the_whole(net, colours):
+    refitted = refit_classifier(net, colours, steps=100)
+    parts = [colours.take(colours.pids == pid) for pid in colours.classes]
+    shares = [classifier_accuracy(refitted, part, colours.classes) * len(part) for part in parts]
+    assert sum(shares) / len(colours) == pytest.approx(accuracy(refitted, colours))
+    with pytest.raises(InputError, match="is no class"):
+        classifier_accuracy(refitted, colours, colours.classes[1:])
