@@ -3,6 +3,7 @@
 The seed decides the street's people and the training.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -20,9 +21,13 @@ from ddid.data.loading import ImageSet
 from ddid.data.manifest import query_gallery, read_manifest
 from ddid.data.market import read_market
 from ddid.data.street import StreetConfig, write_street
+from ddid.defense.fnes import FNES
 from ddid.defense.log import read_log
-from ddid.defense.recipes import find_recipe
+from ddid.defense.meta import Meta
+from ddid.defense.recipe import Recipe
+from ddid.defense.recipes import find_recipe, tuned
 from ddid.defense.training import TrainConfig, describe_recipe, train
+from ddid.errors import require
 from ddid.model import ReIDNet, load_model
 from ddid.parameters import check_parameters
 from ddid.pipeline import read_profile, run_notebooks
@@ -159,26 +164,52 @@ def train_config(parameters: dict[str, Any], seed: int) -> TrainConfig:
     )
 
 
+def recipe_of(cell: Cell) -> Recipe:
+    """The cell's recipe as notebook 03 would train it under the same parameters."""
+    parameters = settings(cell.sweep)
+    shift, low_high = parameters["fnes_shift"], tuple(parameters["fnes_omega"])
+    fnes = FNES(gamma=parameters["fnes_gamma"], omega=low_high, shift=shift)
+    return tuned(find_recipe(cell.defense), fnes, Meta(rate=parameters["meta_rate"]))
+
+
 def cell_plan(cell: Cell) -> dict[str, Any]:
     """What a cell's rows depend on; rows made under another plan do not count."""
     parameters = settings(cell.sweep)
     plan = asdict(replace(cell.sweep, recipes=(), seeds=())) | {
-        "recipe": describe_recipe(find_recipe(cell.defense)),
+        "recipe": describe_recipe(recipe_of(cell)),
         "training": asdict(train_config(parameters, cell.seed)),
         "size": [parameters["image_height"], parameters["image_width"]],
     }
+    if cell.strategy != "none":
+        plan["phase1"] = hashlib.sha256(_drafts(cell).read_bytes()).hexdigest()
     return json.loads(json.dumps(plan))
 
 
 def settings(sweep: Sweep) -> dict[str, Any]:
-    """The profile's parameters of notebook 03, defaults included."""
-    return check_parameters(NOTEBOOK, read_profile(sweep.profile))
+    """The profile's parameters of notebook 03, defaults included.
+
+    Raises:
+        InputError: the profile sets the data or the attacks, which are the sweep's own matter.
+    """
+    profile = read_profile(sweep.profile)
+    own = [n for n in profile if n.startswith("street_") or n in ("data_root", "attack_eps_255")]
+    require(
+        not own,
+        f"profile {sweep.profile} sets {', '.join(own)}, but a sweep has its own streets and "
+        "attacks: take it out",
+    )
+    return check_parameters(NOTEBOOK, profile)
 
 
 def finished(cell: Cell) -> bool:
     """Whether the cell's rows are there, made under its present plan."""
     path = cell.folder / "rows.json"
-    return path.exists() and read_json(path)["plan"] == cell_plan(cell)
+    ready = cell.strategy == "none" or _drafts(cell).exists()
+    return ready and path.exists() and read_json(path)["plan"] == cell_plan(cell)
+
+
+def _drafts(cell: Cell) -> Path:
+    return cell.shared / "phase1" / PHASE_1[1] / "drafts.csv"
 
 
 def _street(cell: Cell, domain: str) -> tuple[pd.DataFrame, tuple[int, int]]:
@@ -193,13 +224,13 @@ def _street(cell: Cell, domain: str) -> tuple[pd.DataFrame, tuple[int, int]]:
 def _train(cell: Cell, folder: Path, shift: int = 0) -> ReIDNet:
     manifest, size = _street(cell, HOME)
     if cell.strategy != "none":
-        first, second = (cell.shared / "phase1" / name for name in PHASE_1)
-        before, drafts = read_manifest(first / "manifest.csv"), read_manifest(second / "drafts.csv")
+        before = read_manifest(cell.shared / "phase1" / PHASE_1[0] / "manifest.csv")
+        drafts = read_manifest(_drafts(cell))
         copies = cell.shared / "images" / cell.strategy
         manifest = strategy_manifest(cell.strategy, before, drafts, copies)
     images = ImageSet.read(manifest[manifest["split"] == "train"], size)
     config = train_config(settings(cell.sweep), cell.seed + shift)
-    return train(cell.defense, images, config, folder / "model")
+    return train(recipe_of(cell), images, config, folder / "model")
 
 
 def _measure(cell: Cell, net: ReIDNet, domain: str) -> pd.DataFrame:

@@ -6,8 +6,9 @@ interrupted goes on where it stopped.
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ import torch
 from ddid.attack.suite import find_attack
 from ddid.balance.strategies import STRATEGIES
 from ddid.defense.recipes import find_recipe
-from ddid.errors import require
+from ddid.errors import InputError, require
 from ddid.experiment import (
     HOME,
     Cell,
@@ -60,15 +61,30 @@ def run_sweep(
     _check(sweep)
     done = [cell for cell in cells if finished(cell)]
     left = [cell for cell in cells if cell not in done]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers or _processes(), context, _one_thread) as pool:
-        list(pool.map(prepare_seed, [Cell(sweep, "", seed, root) for seed in sweep.seeds]))
-        for future in as_completed([pool.submit(run_cell, cell) for cell in left]):
-            done.append(future.result())
+    try:
+        for cell in _run(sweep, root, left, workers or _processes()):
+            done.append(cell)
             collect(done, csv, shape)
             if progress:
                 progress("cells of the sweep", len(done), len(cells))
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a worker of the sweep died, perhaps for lack of memory: start again with fewer "
+            "--workers; finished cells are kept"
+        ) from error
     return collect(done, csv, shape)
+
+
+def _run(sweep: Sweep, root: Path, cells: Sequence[Cell], workers: int) -> Iterator[Cell]:
+    """Prepare every seed, then yield the cells as they finish; a failure cancels the waiting."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _one_thread)
+    try:
+        list(pool.map(prepare_seed, [Cell(sweep, "", seed, root) for seed in sweep.seeds]))
+        for future in as_completed([pool.submit(run_cell, cell) for cell in cells]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def collect(

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from ddid.errors import InputError
-from ddid.experiment import BALANCING, RECIPES, Cell, Sweep
+from ddid.experiment import BALANCING, RECIPES, Cell, Sweep, cell_plan, recipe_of
 from ddid.sweep import COLUMNS, by_strategy, run_sweep
 
 TINY = {
@@ -59,6 +59,24 @@ def test_what_it_does_not_know_is_refused_before_anything_runs(wrong, sentence, 
     with pytest.raises(InputError, match=sentence):
         run_sweep(Sweep(**wrong), tmp_path / "cells", tmp_path / "x.csv")
     assert not (tmp_path / "cells").exists()
+
+
+def test_the_profile_reaches_the_recipes_and_their_plan(tmp_path):
+    plans = []
+    for gamma in (1.5, 2.0):
+        profile = tmp_path / f"gamma{gamma}.yaml"
+        profile.write_text(yaml.safe_dump(TINY | {"fnes_gamma": gamma}))
+        cell = Cell(Sweep(str(profile)), "ddid", 0, tmp_path)
+        assert recipe_of(cell).fnes.gamma == gamma
+        plans.append(cell_plan(cell)["recipe"])
+    assert plans[0] != plans[1]
+
+
+def test_data_of_another_kind_in_the_profile_is_refused(tmp_path):
+    profile = tmp_path / "mine.yaml"
+    profile.write_text(yaml.safe_dump(TINY | {"street_tail": 1.0}))
+    with pytest.raises(InputError, match="sets street_tail, but a sweep has its own streets"):
+        run_sweep(Sweep(str(profile)), tmp_path / "cells")
 
 
 def test_every_recipe_is_in_the_experiment():

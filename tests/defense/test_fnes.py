@@ -87,7 +87,17 @@ def test_omega_stays_in_its_range_and_repeats_with_the_seed():
     assert 0.39 < draws[0].max() <= 0.4
 
 
-@pytest.mark.parametrize("wrong", [{"gamma": 0.9}, {"omega": (0.5, 0.2)}, {"omega": (0.0, 1.2)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gamma": 0.9},
+        {"omega": (0.5, 0.2)},
+        {"omega": (0.0, 1.2)},
+        {"omega": (0.1,)},
+        {"shift": 2.0},
+        {"smooth_attacked": -0.1},
+    ],
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(InputError, match="FNES"):
         FNES(**wrong)

@@ -93,6 +93,16 @@ def test_frozen_parameters_stay_out(problem):
     assert net[2].weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("second_order", [False, True])
+def test_parameters_the_loss_does_not_use_stay_where_they_are(problem, second_order):
+    net, train, test = problem
+    net.unused = nn.Parameter(torch.ones(2, dtype=torch.double))
+    net.forward = lambda points: net[2](net[1](net[0](points)))
+    meta_backward(net, train, test, Meta(rate=0.1, second_order=second_order))
+    assert net.unused.grad is None or net.unused.grad.abs().sum() == 0
+    assert net[0].weight.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize(("split", "groups"), [("identity", LABELS), ("camera", CAMIDS)])
 @pytest.mark.parametrize("seed", range(5))
 def test_halves_are_not_empty_and_share_no_group(split, groups, seed):
