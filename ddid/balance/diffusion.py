@@ -84,7 +84,7 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy: Tensor, sigma: Tensor, *condition: Tensor) -> Tensor:
         """Denoised images (B, 3, H, W) in float32; `sigma` is (B,) or a scalar."""
-        sigma = sigma.to(noisy.dtype).expand(len(noisy))
+        sigma = sigma.to(noisy).expand(len(noisy))
         c = precondition(sigma.view(-1, 1, 1, 1), self.sigma_data)
         output = self.network(c.c_in * noisy, c.c_noise.flatten(), *condition)
         return c.c_skip * noisy + c.c_out * output.to(noisy.dtype)

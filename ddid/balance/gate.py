@@ -35,6 +35,9 @@ class JudgeTraining:
     lr: float = 2e-3
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, f"judges: steps is {self.steps}: give at least 1")
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -61,7 +64,7 @@ class Judge:
     """Two models that know real images only, and those images' thumbnails."""
 
     identity: ReIDNet
-    camera: ReIDNet
+    camera: ReIDNet | None  # None where there is only one camera to tell
     pids: Tensor  # of the identity model's classes, ascending
     camids: Tensor  # of the camera model's classes, ascending
     thumbs: Tensor  # (N, T) of the real images
@@ -73,10 +76,10 @@ class Judge:
 
     def agreement(self, images: ImageSet) -> tuple[Tensor, Tensor]:
         """Rank, from 1, of the wanted identity and of the wanted camera, int64 (N,) each."""
-        return (
-            _rank_of(self.identity, images.images, self.pids, images.pids),
-            _rank_of(self.camera, images.images, self.camids, images.camids),
-        )
+        identity = _rank_of(self.identity, images.images, self.pids, images.pids)
+        if self.camera is None:
+            return identity, torch.ones_like(identity)
+        return identity, _rank_of(self.camera, images.images, self.camids, images.camids)
 
 
 @dataclass(frozen=True)
@@ -112,16 +115,18 @@ def train_judge(
 ) -> Judge:
     """Train both models on real images, or take them from `folder` if they are there.
 
+    With fewer than two known cameras there is no camera model, and every camera is agreed to.
+
     Raises:
-        InputError: fewer than two identities or two known cameras.
+        InputError: fewer than two identities.
     """
     folder, known = Path(folder), real.take(real.camids >= 0)
     camids = torch.tensor(sorted(set(known.camids.tolist())))
-    require(len(camids) > 1, "the gate needs images of two known cameras: name them in camid")
     cameras = ImageSet(known.images, known.camids, known.camids, known.paths)
     device = Accelerator().device
     models = {}
-    for what, images in {"identity": real, "camera": cameras}.items():
+    wanted = {"identity": real} | ({"camera": cameras} if len(camids) > 1 else {})
+    for what, images in wanted.items():
         path = folder / what
         if not (path / "model.json").exists():
             net = train_classifier(images, training, device, progress)
@@ -131,7 +136,7 @@ def train_judge(
     found = brightness_contrast(real.images)
     return Judge(
         identity=models["identity"],
-        camera=models["camera"],
+        camera=models.get("camera"),
         pids=torch.tensor(real.classes),
         camids=camids,
         thumbs=thumbnails(real.images),

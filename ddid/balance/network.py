@@ -18,6 +18,7 @@ from ddid.run import atomic_write, read_json, write_json
 FORMAT = 1
 # c_noise = ln σ / 4 spans only ±1.5, but a positional embedding resolves steps of about 1.
 NOISE_SPREAD = 250.0
+GROUPS = 16  # of channels normalised together
 
 UNet = dict[str, Any]
 """Settings of a `UNet2DModel`, as in its `config.json`."""
@@ -33,6 +34,13 @@ def unet_settings(
     labels' mean image.
     """
     channels = tuple(channels)
+    require(
+        len(channels) > 0 and all(c >= GROUPS and c % GROUPS == 0 for c in channels),
+        f"generator channels {list(channels)}: give one or more multiples of {GROUPS}",
+    )
+    require(
+        patch >= 1, f"generator patch is {patch}: give the side of a square of pixels, 1 or more"
+    )
     plain = len(channels) - 1
     return {
         "in_channels": 3 * patch**2 * (1 + prior),
@@ -41,7 +49,7 @@ def unet_settings(
         "layers_per_block": layers,
         "down_block_types": ["DownBlock2D"] * plain + ["AttnDownBlock2D"],
         "up_block_types": ["AttnUpBlock2D"] + ["UpBlock2D"] * plain,
-        "norm_num_groups": 16,
+        "norm_num_groups": GROUPS,
         "attention_head_dim": 32,
     }
 

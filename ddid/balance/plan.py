@@ -66,7 +66,8 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
         f"delta2 = {thresholds.delta2} cannot be reached: with {cameras} cameras the most frequent "
         f"one has a share of at least {1 / cameras:.2f}; raise delta2",
     )
-    total = int((thresholds.delta1 - train.groupby("pid").size()).clip(lower=0).sum())
+    images = train.groupby("pid").size()
+    total = int((thresholds.delta1 - images).clip(lower=0).sum())
     require(
         total <= LIMIT,
         f"delta1 = {thresholds.delta1} asks for {total:,} images, more than {LIMIT:,}: lower it",
@@ -74,7 +75,7 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
     rows = []
     for pid, cells in _cells(counts):
         made = dict.fromkeys(cells, 0)
-        for camid, reason in _wanted(cells, thresholds):
+        for camid, reason in _wanted(cells, int(images[pid]), thresholds):
             number = made[camid] = made[camid] + 1
             name = f"{pid:04d}_c{camid}_{number:04d}"
             rows.append((name, pid, camid, seed_of(seed, pid, camid, number), reason))
@@ -93,9 +94,12 @@ def _cells(counts: pd.DataFrame) -> Iterator[tuple[int, dict[int, int]]]:
         yield int(pid), dict(zip(cameras, row, strict=True))
 
 
-def _wanted(cells: dict[int, int], thresholds: Thresholds) -> Iterator[tuple[int, str]]:
-    """Camera and reason of every image one identity lacks, given its images per camera."""
-    few = Counter(_fill(cells, lambda c: sum(c.values()) < thresholds.delta1))
+def _wanted(
+    cells: dict[int, int], images: int, thresholds: Thresholds
+) -> Iterator[tuple[int, str]]:
+    """Camera and reason of what one identity lacks, given its images per camera and in all."""
+    unknown = images - sum(cells.values())  # taken by cameras without a name
+    few = Counter(_fill(cells, lambda c: sum(c.values()) + unknown < thresholds.delta1))
     yield from ((camid, FEW_IMAGES) for camid in few.elements())
     cells = {camid: count + few[camid] for camid, count in cells.items()}
     if len(cells) == 1 or not _dominated(cells, thresholds.delta2):

@@ -18,14 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
-from ddid.balance.diffusion import precondition
+from ddid.balance.diffusion import centre, precondition
+from ddid.data.loading import to_unit
 
 if TYPE_CHECKING:
     from ddid.balance.network import GeneratorConfig
 
 SKETCH = (64, 32)  # cells; our choice: sharp at 64×32, a sketch for the U-Net at larger sizes
 EXEMPLARS = 16  # sketches of an identity; our choice: bounds memory, most identities have fewer
-WINDOW = (21, 13)  # cells that must fit together; smaller ones piece more, larger ones copy more
+WINDOW = (41, 25)  # cells that must fit together; smaller ones piece more, larger ones copy more
+MEASURED = 1024  # images that spectrum and σ_data are measured on
+BATCH = 256  # images looked at together
 TOLERANCE = 0.1  # standard deviation of a cell around its exemplar, pixels in [-1, 1]
 
 
@@ -67,10 +70,10 @@ class Prior(nn.Module):
         choice = self.camera[camera, None] + self.identity[identity]  # (B, J, 3, h, w)
         cells = adaptive_avg_pool2d(noisy, SKETCH)[:, None]
         misfit = (cells - choice).square().sum(2)
-        half = (WINDOW[0] // 2, WINDOW[1] // 2)
-        misfit = (
-            avg_pool2d(misfit, WINDOW, 1, half, count_include_pad=False) * WINDOW[0] * WINDOW[1]
-        )
+        for kernel in ((WINDOW[0], 1), (1, WINDOW[1])):  # one axis after the other: 16 times faster
+            half = (kernel[0] // 2, kernel[1] // 2)
+            misfit = avg_pool2d(misfit, kernel, 1, half, count_include_pad=False)
+        misfit = misfit * WINDOW[0] * WINDOW[1]
         pixels = self.size[0] * self.size[1] / (SKETCH[0] * SKETCH[1])
         variance = sigma.square().view(-1, 1, 1, 1) / pixels + TOLERANCE**2
         empty = torch.arange(EXEMPLARS, device=noisy.device) >= self.exemplars[identity, None]
@@ -89,45 +92,64 @@ class Prior(nn.Module):
             identity: label indices (B,).
             camera: label indices (B,).
         """
-        sigma = (4 * c_noise).exp()
-        level = sigma.view(-1, 1, 1, 1)
-        c = precondition(level, self.sigma_data)
-        noisy = images / c.c_in
-        mean = self.sketch(noisy, sigma, identity, camera)
-        gain = self.spectrum / (self.spectrum + level**2)
-        rest = torch.fft.irfft2(gain * self._waves(noisy - mean), s=self.size, norm="ortho")
-        denoised = mean + torch.einsum("ij,bjhw->bihw", self.colours, rest)
-        return (denoised - c.c_skip * noisy) / c.c_out, mean / self.sigma_data
+        with torch.autocast(images.device.type, enabled=False):  # no Fourier transform in bfloat16
+            sigma = (4 * c_noise.float()).exp()
+            level = sigma.view(-1, 1, 1, 1)
+            c = precondition(level, self.sigma_data)
+            noisy = images.float() / c.c_in
+            mean = self.sketch(noisy, sigma, identity, camera)
+            gain = self.spectrum / (self.spectrum + level**2)
+            rest = torch.fft.irfft2(gain * self._waves(noisy - mean), s=self.size, norm="ortho")
+            denoised = mean + torch.einsum("ij,bjhw->bihw", self.colours, rest)
+            return (denoised - c.c_skip * noisy) / c.c_out, mean / self.sigma_data
 
     @torch.no_grad()
     def fit(self, images: Tensor, identity: Tensor, camera: Tensor) -> None:
-        """Measure everything.
+        """Measure everything; the spectrum and σ_data on at most `MEASURED` images.
 
         Args:
-            images: centred, (N, 3, H, W).
+            images: uint8 (N, 3, H, W).
             identity: label indices (N,).
             camera: label indices (N,).
         """
-        cells = adaptive_avg_pool2d(images, SKETCH)
-        self.camera[:] = cells.mean(0)
+        cells = [adaptive_avg_pool2d(centre(to_unit(x)), SKETCH) for x in images.split(BATCH)]
+        rest = torch.cat(cells)
+        self.camera[:] = rest.mean(0)
         for label in camera.unique():
-            self.camera[label] = cells[camera == label].mean(0)
-        rest = cells - self.camera[camera]
+            self.camera[label] = rest[camera == label].mean(0)
+        rest -= self.camera[camera]
         for label in identity.unique():
-            own = (identity == label).nonzero()[:, 0]
-            own = own[torch.linspace(0, len(own) - 1, min(len(own), EXEMPLARS)).round().long()]
+            own = evenly((identity == label).nonzero()[:, 0], EXEMPLARS)
             self.identity[label, : len(own)] = rest[own]
             self.exemplars[label] = len(own)
-        left = images - self._own_sketches(images, identity, camera)
-        self.colours[:] = torch.linalg.eigh(torch.cov(left.transpose(0, 1).flatten(1)))[1]
-        self.spectrum[:] = self._waves(left).abs().square().mean(0)
-        self.sigma_data.copy_(images.std())
+        some = evenly(torch.arange(len(images), device=images.device), MEASURED)
+        self.sigma_data.fill_(measure_sigma_data(images))
+        self._measure_detail(images[some], identity[some], camera[some])
 
-    def _own_sketches(self, images: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
-        """Sketches of images without noise; in batches, for memory's sake."""
-        parts = zip(images.split(256), identity.split(256), camera.split(256), strict=True)
-        return torch.cat([self.sketch(x, x.new_zeros(len(x)), i, c) for x, i, c in parts])
+    def _measure_detail(self, images: Tensor, identity: Tensor, camera: Tensor) -> None:
+        """Principal colours and spectrum of what images have beside their sketches."""
+        batches = zip(images.split(BATCH), identity.split(BATCH), camera.split(BATCH), strict=True)
+        details = []
+        for part, i, c in batches:
+            clean = centre(to_unit(part))
+            details.append(clean - self.sketch(clean, clean.new_zeros(len(clean)), i, c))
+        colours = torch.cov(torch.cat([d.transpose(0, 1).flatten(1) for d in details], 1))
+        self.colours[:] = torch.linalg.eigh(colours)[1]
+        power = sum(self._waves(d).abs().square().sum(0) for d in details)
+        self.spectrum[:] = power / len(images)
 
     def _waves(self, images: Tensor) -> Tensor:
         mixed = torch.einsum("ji,bjhw->bihw", self.colours, images)
         return torch.fft.rfft2(mixed, norm="ortho")
+
+
+def measure_sigma_data(images: Tensor) -> float:
+    """Standard deviation of centred pixels, of at most `MEASURED` uint8 images (N, 3, H, W)."""
+    return centre(to_unit(evenly(images, MEASURED))).std().item()
+
+
+def evenly(rows: Tensor, most: int) -> Tensor:
+    """All rows (N, …), or `most` of them evenly spread."""
+    if len(rows) <= most:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, most).round().long().to(rows.device)]

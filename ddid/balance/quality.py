@@ -105,6 +105,7 @@ def solver_errors(
         `solver`, `steps`, `evaluations` of the denoiser, and `error`, the root mean square
         difference of pixels in [0, 1].
     """
+    require(bool(steps), "no numbers of steps to compare the solvers at: give some, say 6, 12, 24")
     exact = draw_images(generator, rows, replace(sampling, solver="heun", steps=4 * max(steps)))
     table = []
     for way in (replace(sampling, solver=s, steps=n) for s in SOLVERS for n in steps):

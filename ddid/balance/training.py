@@ -23,6 +23,7 @@ from ddid.balance.network import (
     load_generator,
     save_generator,
 )
+from ddid.balance.prior import measure_sigma_data
 from ddid.balance.seeds import seed_of
 from ddid.balance.warp import apply_warps, draw_warps
 from ddid.checkpoint import Settings, check_settings, load_checkpoint, save_checkpoint
@@ -120,14 +121,14 @@ class GeneratorTrainer:
     ) -> None:
         self.training, self.device = training, accelerator.device
         self.accelerator = accelerator
-        pixels = centre(to_unit(real.images))
+        self.images = real.images.to(self.device)
         with torch.random.fork_rng([]):
             torch.manual_seed(training.seed)
             network = LabelledUNet(config, training.start)
         labels = config.labels(real.pids, real.camids)
         if network.prior:
-            network.prior.fit(pixels, *labels)
-        net = Denoiser(network, pixels.std().item())
+            network.prior.fit(real.images, *labels)
+        net = Denoiser(network, measure_sigma_data(real.images))
         self.average = deepcopy(net).requires_grad_(False)
         self.modules = nn.ModuleDict({"net": net, "average": self.average}).to(self.device)
         self.net = accelerator.prepare_model(net)
@@ -136,7 +137,6 @@ class GeneratorTrainer:
         self.optimizer = torch.optim.Adam(
             self.parameters, lr=training.lr, betas=(0.9, 0.99), fused=fused
         )
-        self.images = pixels.to(self.device)
         self.labels = [label.to(self.device) for label in labels]
         self.nulls = config.nulls
         counts = torch.bincount(real.labels)[real.labels]
@@ -187,10 +187,11 @@ class GeneratorTrainer:
             torch.where(hide, null, label[rows])
             for hide, null, label in zip(hidden, self.nulls, self.labels, strict=True)
         )
-        images = apply_warps(self.images[rows], warps)
+        images = apply_warps(centre(to_unit(self.images[rows])), warps)
         noise, sigma = noise.to(self.device), sigma.to(self.device)
         return NoisyBatch(images, noise, sigma, (*labels, warps))
 
+    @torch.no_grad()
     def follow(self, step: int) -> None:
         """Move the averaged weights towards the new ones."""
         keep = 0.5 ** (1 / (self.training.half_life * (step + 1)))

@@ -78,9 +78,13 @@ def test_a_trained_judge_is_taken_from_its_folder(real, tmp_path):
         train_judge(real, JudgeTraining(steps=3, classes=3), tmp_path)
 
 
-def test_one_camera_is_refused(real, tmp_path):
-    with pytest.raises(InputError, match="two known cameras"):
-        train_judge(real.take(real.camids == 1), TRAINING, tmp_path)
+def test_with_one_camera_there_is_none_to_mistake(real, tmp_path):
+    alone = real.take(real.camids == 1)
+    judge = train_judge(alone, JudgeTraining(steps=2, classes=3), tmp_path)
+    assert judge.camera is None
+    assert set(judge.agreement(alone)[1].tolist()) == {1}
+    with pytest.raises(InputError, match="steps"):
+        JudgeTraining(steps=0)
 
 
 class Fickle(Gate):

@@ -93,3 +93,9 @@ def test_other_checkpoints_are_refused(tmp_path):
     fourier = unet_settings() | {"time_embedding_type": "fourier"}
     with pytest.raises(InputError, match="logarithm"):
         GeneratorConfig((1,), (1,), 64, 32, fourier)
+
+
+@pytest.mark.parametrize("wrong", [{"channels": []}, {"channels": [24, 40]}, {"patch": 0}])
+def test_impossible_networks_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        unet_settings(**wrong)

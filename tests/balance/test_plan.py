@@ -121,3 +121,11 @@ def test_cost_adds_training_and_images():
     plan, _ = added(CELLS, 9, 1.0)
     found = cost(plan, training_seconds=60, seconds_per_image=6)
     assert found == {"images": len(plan), "identities": 1, "minutes": 1 + len(plan) / 10}
+
+
+def test_images_of_unnamed_cameras_count_as_images():
+    plan = resampling_plan(
+        manifest({(1, -1): 4, (1, 1): 1, (1, 2): 1, (2, 1): 2, (2, 2): 2}), Thresholds(6, 1.0)
+    )
+    assert set(plan["pid"]) == {2}
+    assert len(plan) == 2

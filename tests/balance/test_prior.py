@@ -6,7 +6,7 @@ import torch
 
 from ddid.balance.diffusion import Denoiser, centre
 from ddid.balance.network import GeneratorConfig, LabelledUNet
-from ddid.balance.prior import EXEMPLARS, Prior
+from ddid.balance.prior import EXEMPLARS, Prior, evenly
 from ddid.balance.sampler import karras_sigmas, multistep
 from ddid.data.loading import to_unit
 
@@ -22,17 +22,17 @@ def images(real):
 
 
 @pytest.fixture
-def prior(config, images, labels):
+def prior(config, real, labels):
     prior = Prior(config)
-    prior.fit(images, *labels)
+    prior.fit(real.images, *labels)
     return prior
 
 
 @pytest.fixture
-def denoiser(config, images, labels):
+def denoiser(config, real, images, labels):
     """An untrained generator, which is the prior and nothing else."""
     network = LabelledUNet(config)
-    network.prior.fit(images, *labels)
+    network.prior.fit(real.images, *labels)
     return Denoiser(network, images.std().item()).eval()
 
 
@@ -54,10 +54,10 @@ def test_in_little_noise_the_sketch_fits_the_image(prior, images, labels):
     assert (near - images).square().mean() < 0.9 * (far - images).square().mean()
 
 
-def test_no_identity_has_more_exemplars_than_fit(config, images):
+def test_no_identity_has_more_exemplars_than_fit(config, real):
     labels = torch.zeros(40, dtype=torch.int64), torch.ones(40, dtype=torch.int64)
     prior = Prior(config)
-    prior.fit(images[:20].repeat(2, 1, 1, 1), *labels)
+    prior.fit(real.images[:20].repeat(2, 1, 1, 1), *labels)
     assert prior.exemplars.tolist() == [EXEMPLARS, 1, 1, 1]
 
 
@@ -99,3 +99,18 @@ def test_a_diffusers_checkpoint_has_no_prior():
     config = GeneratorConfig((1,), (1,), 16, 8, unet | types)
     assert not config.has_prior
     assert LabelledUNet(config).prior is None
+
+
+def test_autocast_leaves_the_prior_in_full_precision(denoiser, images, labels):
+    args = (images, torch.tensor(0.3), *labels)
+    plain = denoiser.network.prior(images, torch.full((len(images),), -0.3), *labels)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = denoiser.network.prior(images, torch.full((len(images),), -0.3), *labels)[0]
+        assert denoiser(*args).dtype == torch.float32
+    assert torch.equal(plain, cast)
+
+
+def test_measuring_takes_no_more_images_than_it_needs():
+    rows = torch.arange(10)
+    assert evenly(rows, 20) is rows
+    assert evenly(rows, 4).tolist() == [0, 3, 6, 9]

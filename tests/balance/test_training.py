@@ -93,6 +93,8 @@ def test_the_average_follows_the_weights(real, config):
     keep = 0.5 ** (1 / (SHORT.half_life * 20))
     after = next(iter(trainer.average.parameters()))
     assert torch.allclose(after, keep * before + (1 - keep), atol=1e-6)
+    assert not after.requires_grad
+    assert after.grad_fn is None
 
 
 def test_a_loss_that_is_no_number_stops_the_run(real, config, tmp_path, monkeypatch):

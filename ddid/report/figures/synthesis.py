@@ -80,6 +80,9 @@ def solver_curves(table: pd.DataFrame) -> Figure:
         ax.plot(rows["evaluations"], rows["error"], "o-", color=colour, label=solver, markersize=4)
     ax.set(xlabel="evaluations of the denoiser", ylabel="distance to the exact image")
     ax.set(xscale="log", yscale="log")
+    costs = sorted(set(table["evaluations"]))
+    ax.set_xticks(costs, [str(cost) for cost in costs])
+    ax.minorticks_off()
     ax.legend()
     return figure
 
