@@ -56,22 +56,8 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
     """
     train = manifest[(manifest["split"] == "train") & (manifest["origin"] == "real")]
     counts = camera_counts(train)
-    require(
-        counts.shape[1] > 0,
-        "the plan needs cameras, but every camid is -1 (unknown): name the cameras in the manifest",
-    )
-    cameras = counts.shape[1]
-    require(
-        cameras == 1 or thresholds.delta2 * cameras >= 1,
-        f"delta2 = {thresholds.delta2} cannot be reached: with {cameras} cameras the most frequent "
-        f"one has a share of at least {1 / cameras:.2f}; raise delta2",
-    )
     images = train.groupby("pid").size()
-    total = int((thresholds.delta1 - images).clip(lower=0).sum())
-    require(
-        total <= LIMIT,
-        f"delta1 = {thresholds.delta1} asks for {total:,} images, more than {LIMIT:,}: lower it",
-    )
+    _check_possible(images, counts.shape[1], thresholds)
     rows = []
     for pid, cells in _cells(counts):
         made = dict.fromkeys(cells, 0)
@@ -85,6 +71,24 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
         "identity has enough of every camera; raise delta1, lower delta2 or leave balancing out",
     )
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _check_possible(images: pd.Series, cameras: int, thresholds: Thresholds) -> None:
+    """Refuse what no plan can reach, given images per identity and the number of cameras."""
+    require(
+        cameras > 0,
+        "the plan needs cameras, but every camid is -1 (unknown): name the cameras in the manifest",
+    )
+    require(
+        cameras == 1 or thresholds.delta2 * cameras >= 1,
+        f"delta2 = {thresholds.delta2} cannot be reached: with {cameras} cameras the most frequent "
+        f"one has a share of at least {1 / cameras:.2f}; raise delta2",
+    )
+    total = int((thresholds.delta1 - images).clip(lower=0).sum())
+    require(
+        total <= LIMIT,
+        f"delta1 = {thresholds.delta1} asks for {total:,} images, more than {LIMIT:,}: lower it",
+    )
 
 
 def _cells(counts: pd.DataFrame) -> Iterator[tuple[int, dict[int, int]]]:
