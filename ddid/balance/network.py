@@ -30,8 +30,8 @@ def unet_settings(
     """A U-Net with attention at its lowest level, working on patch×patch pixels at a time.
 
     Our choice: folding patches into channels (pixel-unshuffle) makes a CPU step several times
-    faster than convolutions at full size. With a `prior` as many further input channels show the
-    labels' mean image.
+    faster than convolutions at full size. With a `prior` as many further input channels show its
+    sketch.
     """
     channels = tuple(channels)
     require(
