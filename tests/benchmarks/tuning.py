@@ -39,7 +39,7 @@ def variants() -> dict[str, Recipe]:
         **{f"metric_at+{name}": find_recipe(f"metric_at+{name}") for name in modules},
         "metric_at+meta, rate 0": replace(base, meta=Meta(rate=0.0)),
         "ddid": whole,
-        "ddid, BatchNorm apart": replace(whole, statistics="apart"),
+        "ddid, BatchNorm together": replace(whole, statistics="together"),
         "ddid, second order": replace(whole, meta=Meta(second_order=True)),
         "ddid, split by camera": replace(whole, meta=Meta(split="camera")),
         "ddid, split at random": replace(whole, meta=Meta(split="random")),
