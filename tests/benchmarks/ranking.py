@@ -12,7 +12,7 @@ MILLION = 3368, 1_000_000, 128
 LIMIT = 2048  # MiB
 
 
-def rows(repeats: int = 4) -> list[Row]:
+def rows(repeats: int = 10) -> list[Row]:
     """Time at Market-1501's size, and memory for a gallery of a million."""
     query, gallery = features(*MARKET)
     product = torch.empty(len(query.pids), len(gallery.pids), device=device())
