@@ -61,7 +61,8 @@ def bare_passes(trainer: Trainer) -> Callable[[], None]:
     images = torch.rand(size, 3, 64, 32, device=trainer.images.device)
     images = images.contiguous(memory_format=LAYOUT)
     attacks = config.attack_steps if trainer.recipe.craft else 0
-    halves = 2 if trainer.recipe.meta else 1
+    apart = bool(attacks) and trainer.recipe.statistics == "apart"
+    parts = (2 if trainer.recipe.meta else 1) * (2 if apart else 1)
     batch = torch.cat([images, images]) if attacks else images
 
     def run() -> None:
@@ -72,7 +73,7 @@ def bare_passes(trainer: Trainer) -> Callable[[], None]:
             for _ in range(attacks):
                 inner_pass(net, images)
             net.train()
-        for part in batch.chunk(halves):
+        for part in batch.chunk(parts):
             net(part, heads=True).logits.sum().backward()
         net.zero_grad()
 
