@@ -47,16 +47,17 @@ def demo_table(results: Path) -> str:
 
 
 def defenses_table(results: Path) -> str:
-    """mAP of every recipe on the street's own domain, mean ± standard deviation over seeds."""
+    """mAP of every recipe in the domain it trained in, mean ± standard deviation over seeds."""
     frame = pd.read_csv(results / "defenses.csv")
-    own = frame[(frame["domain"] == frame["domain"].iloc[0]) & (frame["metric"] == "mAP")]
-    return _pivot(own, "recipe")
+    home = frame["domain"] == frame["domain"].iloc[0]
+    return _pivot(frame[home & (frame["metric"] == "mAP")])
 
 
-def balancing_table(results: Path) -> str:
-    """mAP of every balancing strategy, mean ± standard deviation over seeds."""
-    frame = pd.read_csv(results / "balancing.csv")
-    return _pivot(frame[frame["metric"] == "mAP"], "strategy")
+def away_table(results: Path) -> str:
+    """mAP of every recipe in the domain nobody trained in, mean ± standard deviation over seeds."""
+    frame = pd.read_csv(results / "defenses.csv")
+    home = frame["domain"] == frame["domain"].iloc[0]
+    return _pivot(frame[~home & (frame["metric"] == "mAP")])
 
 
 def speed_table(results: Path) -> str:
@@ -68,7 +69,7 @@ def speed_table(results: Path) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "demo": demo_table,
     "defenses": defenses_table,
-    "balancing": balancing_table,
+    "away": away_table,
     "speed": speed_table,
 }
 
@@ -78,11 +79,11 @@ def _table(name: str, results: Path) -> str:
     return TABLES[name](results)
 
 
-def _pivot(frame: pd.DataFrame, rows: str) -> str:
-    """Rows in the order of the file, attacks as columns, `mean ± sd` as cells."""
-    order = list(dict.fromkeys(frame[rows]))
+def _pivot(frame: pd.DataFrame) -> str:
+    """Recipes in the order of the file, attacks as columns, `mean ± sd` as cells."""
+    order = list(dict.fromkeys(frame["recipe"]))
     columns = [name for name in COLUMNS if name in set(frame["attack"])]
-    value = frame.groupby([rows, "attack"])["value"].agg(["mean", "std"])
+    value = frame.groupby(["recipe", "attack"])["value"].agg(["mean", "std"])
     cells = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in value.fillna(0).to_numpy()]
     table = pd.Series(cells, index=value.index).unstack("attack")
     return _markdown(table.loc[order, columns].reset_index())

@@ -50,6 +50,8 @@ def test_seeds_become_mean_and_spread_on_the_first_domain(results):
     assert table[1] == "| recipe | clean | fna |"
     assert table[3] == "| none | 11.0 ± 1.4 | 11.0 ± 1.4 |"
     assert table[4] == "| ddid | 41.0 ± 1.4 | 41.0 ± 1.4 |"
+    away = fill_tables("<!-- table: away -->\n<!-- end -->", results).splitlines()
+    assert away[1] == "| recipe | fna |"
 
 
 def test_an_unknown_table_is_one_sentence(results):
