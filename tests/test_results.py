@@ -75,3 +75,15 @@ def test_a_summary_says_where_things_are_and_what_came_out(tmp_path):
 def test_a_summary_leaves_out_what_was_not_recorded(tmp_path):
     write_json(tmp_path / "metrics.json", {"01_bias_analysis": {"images": 3}})
     assert "mAP" not in summary(tmp_path)
+
+
+def test_what_the_readme_says_of_ddid_holds_within_every_seed():
+    frame = pd.read_csv(RESULTS / "defenses.csv").query("metric == 'mAP'")
+    by_seed = frame.pivot_table(
+        index=["domain", "attack", "seed"], columns="recipe", values="value"
+    )
+    gain = by_seed["ddid"] - by_seed["metric_at"]
+    home, away = dict.fromkeys(frame["domain"])
+    for domain, attack in ((home, "clean"), (home, "unseen"), (away, "clean")):
+        assert (gain.loc[domain, attack] > 0).all(), f"{attack} in {domain}"
+    assert (by_seed["ddid"] > by_seed["none"]).loc[home, ["fna", "sma", "ifgsm", "worst"]].all()
