@@ -30,7 +30,7 @@ lint: $(READY)
 
 figures: demo
 	cp $(OUT)/metrics.json figures/results/demo.json
-	cp $(OUT)/*/figures/*.png figures/
+	for folder in $(OUT)/*/figures; do cp $$folder/*.png figures/; done
 	$(BIN)/ddid tables
 
 bench: $(READY)

@@ -92,8 +92,8 @@ def test_balancing_and_attacks_go_the_way_they_must(demo):
     assert len(synthetic) == resampling["kept"]
     assert all(Path(path).is_file() for path in synthetic["path"])
     for attacks in metrics["04_robustness_report"]["results"].values():
-        clean = attacks.pop("clean")["mAP"]
-        assert all(score["mAP"] <= clean for score in attacks.values())
+        for name in ("fna", "sma", "ifgsm", "worst"):
+            assert attacks[name]["mAP"] <= attacks["clean"]["mAP"]
 
 
 @pytest.mark.xdist_group("demo")
