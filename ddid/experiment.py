@@ -29,7 +29,7 @@ from ddid.defense.recipes import find_recipe, tuned
 from ddid.defense.training import TrainConfig, describe_recipe, train
 from ddid.errors import require
 from ddid.model import ReIDNet, load_model
-from ddid.parameters import check_parameters
+from ddid.parameters import check_parameters, declared_parameters
 from ddid.pipeline import read_profile, run_notebooks
 from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
@@ -39,6 +39,7 @@ NOTEBOOK = "03_adversarial_meta_training"
 PHASE_1 = ("01_bias_analysis", "02_diffusion_resampling")
 HOME, AWAY = "downtown", "campus"
 METRICS = ["mAP", "rank1", "mINP", "std", "worst_decile", "forward", "backward", "seconds"]
+OWN = ("data_root", "validation_share", "recipes", "balanced_recipes")  # a sweep has its own
 QUERIES = 100  # our choice: of the gradient-free attack; 300 take longer than all others together
 RECIPES = (
     "none",
@@ -157,8 +158,8 @@ def train_config(parameters: dict[str, Any], seed: int) -> TrainConfig:
         identities=parameters["identities_per_batch"],
         images_per_identity=parameters["images_per_identity"],
         lr=parameters["learning_rate"],
-        eps=parameters["train_eps"],
-        attack_step=parameters["train_attack_step"],
+        eps=parameters["train_eps_255"] / 255,
+        attack_step=parameters["train_step_255"] / 255,
         attack_steps=parameters["train_attack_steps"],
         seed=seed,
     )
@@ -189,14 +190,17 @@ def settings(sweep: Sweep) -> dict[str, Any]:
     """The profile's parameters of notebook 03, defaults included.
 
     Raises:
-        InputError: the profile sets the data or the attacks, which are the sweep's own matter.
+        InputError: the profile sets what is the sweep's own matter: data, attacks, recipes.
     """
     profile = read_profile(sweep.profile)
-    own = [n for n in profile if n.startswith("street_") or n in ("data_root", "attack_eps_255")]
+    trained = {name for notebook in (*PHASE_1, NOTEBOOK) for name in declared_parameters(notebook)}
+    own = [
+        name for name in profile if name.startswith("street_") or name in OWN or name not in trained
+    ]
     require(
         not own,
-        f"profile {sweep.profile} sets {', '.join(own)}, but a sweep has its own streets and "
-        "attacks: take it out",
+        f"profile {sweep.profile} sets {', '.join(own)}, but a sweep has its own streets, recipes "
+        "and attacks: take it out",
     )
     return check_parameters(NOTEBOOK, profile)
 

@@ -14,6 +14,10 @@ from ddid.summary import bias_table, robustness_table
 RESULTS = REPOSITORY / "figures" / "results"
 MARKER = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COLUMNS = ["clean", "fna", "sma", "ifgsm", "worst", "unseen"]
+CELL = "{:.1f} ± {:.1f}"
+ATTACKED = ("fna", "sma", "ifgsm")
+CONDITIONS = ("clean", "attacked")
+IDENTITY_METRICS = {"mAP": "mAP", "worst_decile": "worst decile", "std": "spread"}
 
 
 def fill_tables(text: str, results: Path = RESULTS) -> str:
@@ -46,18 +50,81 @@ def demo_table(results: Path) -> str:
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 
+def read_rows(name: str, results: Path = RESULTS, *, away: bool = False) -> pd.DataFrame:
+    """Committed rows of `results/NAME.csv` in the domain trained in, or in the other one.
+
+    The domain trained in comes first in a file; a file of one domain has no such column.
+    """
+    frame = pd.read_csv(results / f"{name}.csv")
+    if "domain" not in frame:
+        return frame
+    return frame[(frame["domain"] == frame["domain"].iloc[0]) != away]
+
+
 def defenses_table(results: Path) -> str:
     """mAP of every recipe in the domain it trained in, mean ± standard deviation over seeds."""
-    frame = pd.read_csv(results / "defenses.csv")
-    home = frame["domain"] == frame["domain"].iloc[0]
-    return _pivot(frame[home & (frame["metric"] == "mAP")])
+    return _markdown(_attack_pivot(read_rows("defenses", results)))
 
 
 def away_table(results: Path) -> str:
     """mAP of every recipe in the domain nobody trained in, mean ± standard deviation over seeds."""
-    frame = pd.read_csv(results / "defenses.csv")
-    home = frame["domain"] == frame["domain"].iloc[0]
-    return _pivot(frame[~home & (frame["metric"] == "mAP")])
+    return _markdown(_attack_pivot(read_rows("defenses", results, away=True)))
+
+
+def balancing_table(results: Path) -> str:
+    """What each balancing strategy does to the identities, mean ± standard deviation over seeds."""
+    return _markdown(identity_table(read_rows("balancing", results)))
+
+
+def identities_table(results: Path) -> str:
+    """What each recipe does to the identities, mean ± standard deviation over seeds."""
+    return _markdown(identity_table(read_rows("defenses", results)))
+
+
+def identity_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """mAP, worst decile and spread of the identities' AP, clean and attacked, `mean ± sd`.
+
+    Args:
+        rows: tidy; the first column names what is compared. Attacked is the mean over `ATTACKED`.
+    """
+    by = rows.columns[0]
+    rows = rows[rows["metric"].isin(IDENTITY_METRICS) & rows["attack"].isin(["clean", *ATTACKED])]
+    attack = rows["attack"].where(rows["attack"] == "clean", "attacked")
+    rows = rows.assign(attack=attack).groupby([by, "seed", "metric", "attack"], sort=False)["value"]
+    table = _mean_and_spread(rows.mean().reset_index(), [by, "metric", "attack"])
+    columns = {(m, a): f"{label}, {a}" for m, label in IDENTITY_METRICS.items() for a in CONDITIONS}
+    table = table.unstack(["metric", "attack"])[list(columns)]
+    table.columns = list(columns.values())
+    return table.reset_index()
+
+
+def gains_table(results: Path) -> str:
+    """What each recipe gains over metric adversarial training, seed by seed."""
+    return _markdown(gain_table(read_rows("defenses", results), over="metric_at"))
+
+
+def gain_table(rows: pd.DataFrame, over: str) -> pd.DataFrame:
+    """mAP less that of `over` under the same seed, so without the spread that seeds share.
+
+    Args:
+        rows: tidy; the first column names what is compared.
+        over: the name that the others are compared with.
+    """
+    by = rows.columns[0]
+    rows = rows[rows["metric"] == "mAP"]
+    base = rows[rows[by] == over].set_index(["attack", "seed"])["value"]
+    keys = pd.MultiIndex.from_frame(rows[["attack", "seed"]])
+    gained = rows.assign(value=rows["value"].to_numpy() - base.reindex(keys).to_numpy())
+    return _attack_pivot(gained[gained[by] != over], "{:+.1f} ± {:.1f}")
+
+
+def tuning_table(results: Path) -> str:
+    """mAP of every variant on every street it was tuned on."""
+    frame = pd.read_csv(results / "tuning.csv")
+    table = frame.pivot_table(
+        index=["variant", "street"], columns="attack", values="value", sort=False
+    )
+    return _markdown(table.round(1).reset_index())
 
 
 def speed_table(results: Path) -> str:
@@ -70,6 +137,10 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "demo": demo_table,
     "defenses": defenses_table,
     "away": away_table,
+    "gains": gains_table,
+    "identities": identities_table,
+    "balancing": balancing_table,
+    "tuning": tuning_table,
     "speed": speed_table,
 }
 
@@ -79,14 +150,19 @@ def _table(name: str, results: Path) -> str:
     return TABLES[name](results)
 
 
-def _pivot(frame: pd.DataFrame) -> str:
-    """Recipes in the order of the file, attacks as columns, `mean ± sd` as cells."""
-    order = list(dict.fromkeys(frame["recipe"]))
-    columns = [name for name in COLUMNS if name in set(frame["attack"])]
-    value = frame.groupby(["recipe", "attack"])["value"].agg(["mean", "std"])
-    cells = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in value.fillna(0).to_numpy()]
-    table = pd.Series(cells, index=value.index).unstack("attack")
-    return _markdown(table.loc[order, columns].reset_index())
+def _attack_pivot(rows: pd.DataFrame, form: str = CELL) -> pd.DataFrame:
+    """mAP of the first column's names, attacks as columns, mean and deviation as `form` writes."""
+    rows = rows[rows["metric"] == "mAP"]
+    columns = [name for name in COLUMNS if name in set(rows["attack"])]
+    by = rows.columns[0]
+    return _mean_and_spread(rows, [by, "attack"], form).unstack("attack")[columns].reset_index()
+
+
+def _mean_and_spread(rows: pd.DataFrame, keys: list[str], form: str = CELL) -> pd.Series:
+    """Mean and standard deviation over what `keys` leave, in the order of the rows."""
+    ordered = rows.assign(**{k: pd.Categorical(rows[k], rows[k].unique()) for k in keys})
+    value = ordered.groupby(keys, observed=True)["value"].agg(["mean", "std"]).fillna(0)
+    return pd.Series([form.format(*pair) for pair in value.to_numpy()], value.index)
 
 
 def _markdown(table: pd.DataFrame) -> str:

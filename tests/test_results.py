@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from ddid.errors import InputError
-from ddid.results import RESULTS, fill_tables
+from ddid.results import RESULTS, fill_tables, gain_table, identity_table, read_rows
 from ddid.run import REPOSITORY, write_json
 from ddid.summary import summary
 
@@ -52,6 +52,31 @@ def test_seeds_become_mean_and_spread_on_the_first_domain(results):
     assert table[4] == "| ddid | 41.0 ± 1.4 | 41.0 ± 1.4 |"
     away = fill_tables("<!-- table: away -->\n<!-- end -->", results).splitlines()
     assert away[1] == "| recipe | fna |"
+
+
+def test_rows_are_of_one_domain(results):
+    assert set(read_rows("defenses", results)["domain"]) == {"downtown"}
+    assert set(read_rows("defenses", results, away=True)["domain"]) == {"harbour"}
+
+
+def test_gains_are_taken_seed_by_seed(results):
+    table = gain_table(read_rows("defenses", results), over="none")
+    assert table.to_numpy().tolist() == [["ddid", "+30.0 ± 0.0", "+30.0 ± 0.0"]]
+
+
+def test_identities_under_attack_are_averaged_over_the_attacks_first():
+    rows = [
+        ("gated", seed, attack, metric, value + seed)
+        for seed in (0, 2)
+        for attack, value in (("clean", 50.0), ("fna", 10.0), ("sma", 40.0), ("ifgsm", 10.0))
+        for metric in ("mAP", "worst_decile", "std", "rank1")
+    ]
+    frame = pd.DataFrame(rows, columns=["strategy", "seed", "attack", "metric", "value"])
+    table = identity_table(frame)
+    assert table["strategy"].tolist() == ["gated"]
+    for metric in ("mAP", "worst decile", "spread"):
+        assert table[f"{metric}, clean"].tolist() == ["51.0 ± 1.4"]
+        assert table[f"{metric}, attacked"].tolist() == ["21.0 ± 1.4"]
 
 
 def test_an_unknown_table_is_one_sentence(results):

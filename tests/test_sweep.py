@@ -72,10 +72,11 @@ def test_the_profile_reaches_the_recipes_and_their_plan(tmp_path):
     assert plans[0] != plans[1]
 
 
-def test_data_of_another_kind_in_the_profile_is_refused(tmp_path):
+@pytest.mark.parametrize("name", ["street_tail", "data_root", "attack_steps", "recipes"])
+def test_a_profile_that_sets_what_a_sweep_would_ignore_is_refused(name, tmp_path):
     profile = tmp_path / "mine.yaml"
-    profile.write_text(yaml.safe_dump(TINY | {"street_tail": 1.0}))
-    with pytest.raises(InputError, match="sets street_tail, but a sweep has its own streets"):
+    profile.write_text(yaml.safe_dump(TINY | {name: 1}))
+    with pytest.raises(InputError, match=f"sets {name}, but a sweep has its own streets"):
         run_sweep(Sweep(str(profile)), tmp_path / "cells")
 
 

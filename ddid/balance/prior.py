@@ -6,12 +6,16 @@ with a power spectrum S. Then the best denoiser is Wiener's filter around the sk
 
     D(x; σ) = μ(x) + S / (S + σ²) (x − μ(x))     (frequency by frequency, colour by colour)
 
-The network F contains it, brought into F's units, so the U-Net only learns what it misses. (The
+A camera that has not seen the exemplar sees it before one of its own places: what stays the same
+from camera to camera is the person (`silhouette`), the rest belongs to the camera.
+
+The network F contains the filter, in F's units, so the U-Net only learns what it misses. (The
 optimal denoiser of a whole data set is such a mean and repeats its images: Karras et al. 2022, B.3.
 Windows piece new images together: Kamb and Ganguli 2025. Hiding a training image from its own
 sketch was tried: 400 steps are too few for the U-Net to draw better what it then throws away.)
 """
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,10 +29,12 @@ if TYPE_CHECKING:
     from ddid.balance.network import GeneratorConfig
 
 SKETCH = (64, 32)  # cells; our choice: sharp at 64×32, a sketch for the U-Net at larger sizes
-EXEMPLARS = 16  # sketches of an identity; our choice: bounds memory, most identities have fewer
+EXEMPLARS = 16  # of an identity or camera; our choice: bounds memory, most identities have fewer
 WINDOW = (41, 25)  # cells that must fit together; smaller ones piece more, larger ones copy more
 MEASURED = 1024  # images that spectrum and σ_data are measured on
 BATCH = 256  # images looked at together
+CERTAIN = 0.5  # share of the largest agreement between cameras from which on a cell is person
+SMOOTH = 5  # cells over which agreement is averaged
 TOLERANCE = 0.1  # standard deviation of a cell around its exemplar, pixels in [-1, 1]
 
 
@@ -37,7 +43,11 @@ class Prior(nn.Module):
 
     identity: Tensor
     exemplars: Tensor
+    seen: Tensor
     camera: Tensor
+    places: Tensor
+    place_counts: Tensor
+    person: Tensor
     colours: Tensor
     spectrum: Tensor
     sigma_data: Tensor
@@ -50,7 +60,13 @@ class Prior(nn.Module):
         sketches = torch.zeros(no_identity + 1, EXEMPLARS, 3, *SKETCH)
         self.register_buffer("identity", sketches)  # less the camera's mean
         self.register_buffer("exemplars", torch.ones(no_identity + 1, dtype=torch.int64))
+        seen = torch.full((no_identity + 1, EXEMPLARS), no_camera)
+        self.register_buffer("seen", seen)  # the exemplars' cameras
         self.register_buffer("camera", torch.zeros(no_camera + 1, 3, *SKETCH))
+        places = torch.zeros(no_camera + 1, EXEMPLARS, 3, *SKETCH)
+        self.register_buffer("places", places)  # images of a camera, less its mean
+        self.register_buffer("place_counts", torch.ones(no_camera + 1, dtype=torch.int64))
+        self.register_buffer("person", torch.ones(SKETCH))
         self.register_buffer("colours", torch.eye(3))  # principal colours, in columns
         self.register_buffer("spectrum", torch.ones(3, *frequencies))  # of each principal colour
         self.register_buffer("sigma_data", torch.ones(()))
@@ -67,7 +83,7 @@ class Prior(nn.Module):
         Returns:
             (B, 3, H, W).
         """
-        choice = self.camera[camera, None] + self.identity[identity]  # (B, J, 3, h, w)
+        choice = self.seen_by(identity, camera)
         cells = adaptive_avg_pool2d(noisy, SKETCH)[:, None]
         misfit = (cells - choice).square().sum(2)
         for kernel in ((WINDOW[0], 1), (1, WINDOW[1])):  # one axis after the other: 16 times faster
@@ -80,6 +96,17 @@ class Prior(nn.Module):
         logits = (-misfit / (2 * variance)).masked_fill(empty[..., None, None], -torch.inf)
         mean = (logits.softmax(1)[:, :, None] * choice).sum(1)
         return interpolate(mean, self.size, mode="bilinear")
+
+    def seen_by(self, identity: Tensor, camera: Tensor) -> Tensor:
+        """Exemplars (B, J, 3, h, w) of identities (B,) as cameras (B,) would see them."""
+        own, no_camera = self.identity[identity], len(self.camera) - 1
+        unseen = self.seen[identity] != camera[:, None]
+        unseen &= (self.seen[identity] != no_camera) & (camera[:, None] != no_camera)
+        rows = torch.arange(EXEMPLARS, device=camera.device) + identity[:, None]
+        place = self.places[camera[:, None], rows % self.place_counts[camera, None]]
+        return self.camera[camera, None] + torch.where(
+            unseen[..., None, None, None], torch.lerp(place, own, self.person), own
+        )
 
     def forward(
         self, images: Tensor, c_noise: Tensor, identity: Tensor, camera: Tensor
@@ -118,16 +145,26 @@ class Prior(nn.Module):
         for label in camera.unique():
             self.camera[label] = rest[camera == label].mean(0)
         rest -= self.camera[camera]
+        self.person[:] = silhouette(rest, identity, camera)
         for label in identity.unique():
             own = evenly((identity == label).nonzero()[:, 0], EXEMPLARS)
             self.identity[label, : len(own)] = rest[own]
             self.exemplars[label] = len(own)
+            self.seen[label, : len(own)] = camera[own]
+        for label in camera.unique():
+            own = evenly((camera == label).nonzero()[:, 0], EXEMPLARS)
+            self.places[label, : len(own)] = rest[own]
+            self.place_counts[label] = len(own)
         some = evenly(torch.arange(len(images), device=images.device), MEASURED)
         self.sigma_data.fill_(measure_sigma_data(images))
         self._measure_detail(images[some], identity[some], camera[some])
 
     def _measure_detail(self, images: Tensor, identity: Tensor, camera: Tensor) -> None:
-        """Principal colours and spectrum of what images have beside their sketches."""
+        """Principal colours and spectrum of what images have beside their sketches.
+
+        The mean power of a Gaussian is its median over ln 2, and the median does not mind a few
+        images whose sketch misses them, those of identities with more images than exemplars.
+        """
         batches = zip(images.split(BATCH), identity.split(BATCH), camera.split(BATCH), strict=True)
         details = []
         for part, i, c in batches:
@@ -135,12 +172,47 @@ class Prior(nn.Module):
             details.append(clean - self.sketch(clean, clean.new_zeros(len(clean)), i, c))
         colours = torch.cov(torch.cat([d.transpose(0, 1).flatten(1) for d in details], 1))
         self.colours[:] = torch.linalg.eigh(colours)[1]
-        power = sum(self._waves(d).abs().square().sum(0) for d in details)
-        self.spectrum[:] = power / len(images)
+        power = torch.cat([self._waves(d).abs().square() for d in details])
+        self.spectrum[:] = power.median(0).values / math.log(2)
 
     def _waves(self, images: Tensor) -> Tensor:
         mixed = torch.einsum("ji,bjhw->bihw", self.colours, images)
         return torch.fft.rfft2(mixed, norm="ortho")
+
+
+def silhouette(rest: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
+    """(h, w) in [0, 1]: where an image shows its person rather than its camera's place.
+
+    `agreement` smoothed, with soft edges, and 1 from a share `CERTAIN` of its maximum on.
+    1 everywhere if no identity has two cameras.
+    """
+    person = agreement(rest, identity, camera)
+    for _ in range(2):
+        person = avg_pool2d(person[None], SMOOTH, 1, SMOOTH // 2, count_include_pad=False)[0]
+        person = (person / (CERTAIN * person.max().clamp(min=1e-12))).clamp(0, 1)
+    return person
+
+
+def agreement(rest: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
+    """(h, w): correlation of images of one identity from different cameras, cell by cell.
+
+    What stays the same wherever somebody goes is that somebody.
+
+    Args:
+        rest: images (N, 3, h, w) less their cameras' means.
+        identity: (N,) labels.
+        camera: (N,) labels.
+    """
+    together, pairs = torch.zeros_like(rest[0]), 0
+    for label in identity.unique():
+        own = identity == label
+        groups = [own & (camera == c) for c in camera[own].unique()]
+        sums = torch.stack([rest[group].sum(0) for group in groups])
+        together += sums.sum(0).square() - sums.square().sum(0)
+        pairs += int(own.sum()) ** 2 - sum(int(group.sum()) ** 2 for group in groups)
+    if not pairs:
+        return torch.ones_like(rest[0, 0])
+    return together.sum(0) / pairs / rest.square().sum(1).mean(0).clamp(min=1e-12)
 
 
 def measure_sigma_data(images: Tensor) -> float:

@@ -6,7 +6,7 @@ import torch
 
 from ddid.balance.diffusion import Denoiser, centre
 from ddid.balance.network import GeneratorConfig, LabelledUNet
-from ddid.balance.prior import EXEMPLARS, Prior, evenly
+from ddid.balance.prior import EXEMPLARS, Prior, agreement, evenly, silhouette
 from ddid.balance.sampler import karras_sigmas, multistep
 from ddid.data.loading import to_unit
 
@@ -29,8 +29,9 @@ def prior(config, real, labels):
 
 
 @pytest.fixture
-def denoiser(config, real, images, labels):
-    """An untrained generator, which is the prior and nothing else."""
+def denoiser(config, real, images, labels, monkeypatch):
+    """An untrained generator, which is the prior and nothing else; most images are no exemplars."""
+    monkeypatch.setattr("ddid.balance.prior.EXEMPLARS", 2)
     network = LabelledUNet(config)
     network.prior.fit(real.images, *labels)
     return Denoiser(network, images.std().item()).eval()
@@ -61,6 +62,72 @@ def test_no_identity_has_more_exemplars_than_fit(config, real):
     assert prior.exemplars.tolist() == [EXEMPLARS, 1, 1, 1]
 
 
+def people_before_places(seed=0):
+    """Six people, three cameras: the middle columns belong to the person, the rest to chance."""
+    generator = torch.Generator().manual_seed(seed)
+    identity = torch.arange(6).repeat_interleave(12)
+    camera = torch.arange(3).repeat(24)
+    images = torch.randn(72, 3, 24, 20, generator=generator)
+    people = torch.randn(6, 3, 24, 6, generator=generator)
+    images[..., 7:13] = people[identity] + 0.1 * images[..., 7:13]
+    return images, identity, camera
+
+
+def test_agreement_is_the_correlation_over_pairs_from_two_cameras():
+    images, identity, camera = people_before_places()
+    together, pairs = torch.zeros(24, 20), 0
+    for i in range(72):
+        for j in range(72):
+            if identity[i] == identity[j] and camera[i] != camera[j]:
+                together += (images[i] * images[j]).sum(0)
+                pairs += 1
+    wanted = together / pairs / images.square().sum(1).mean(0)
+    assert torch.allclose(agreement(images, identity, camera), wanted, atol=1e-4)
+
+
+def test_the_silhouette_is_where_people_stay_the_same():
+    person = silhouette(*people_before_places())
+    assert person[4:-4, 9:11].min() > 0.9
+    assert person[:, [0, 1, -2, -1]].max() < 0.2
+
+
+def test_without_a_second_camera_everything_is_the_person():
+    images, identity, _ = people_before_places()
+    assert torch.equal(silhouette(images, identity, 0 * identity), torch.ones(24, 20))
+
+
+def test_a_new_camera_sees_an_exemplar_before_its_own_place(prior, labels):
+    prior.person[:] = 0
+    prior.person[:, 8:24] = 1
+    mine = labels[0] == 0
+    count = int(prior.exemplars[0])
+    for camid in (0, 1):
+        camera = torch.tensor([camid])
+        found = prior.seen_by(torch.tensor([0]), camera)[0, :count] - prior.camera[camid]
+        same = prior.seen[0, :count] == camid
+        assert torch.allclose(found[same], prior.identity[0, :count][same], atol=1e-6)
+        own = prior.identity[0, :count, ..., 8:24]
+        assert torch.allclose(found[..., 8:24], own, atol=1e-6)
+        places = prior.places[camid, : int(prior.place_counts[camid])]
+        for image in found[~same]:
+            nearest = (places - image)[..., :8].abs().amax((1, 2, 3)).min()
+            assert nearest < 1e-6
+    assert mine.sum() >= count
+
+
+def test_an_unknown_camera_sees_the_exemplars_as_they_are(prior):
+    found = prior.seen_by(torch.tensor([0]), torch.tensor([2]))[0]
+    assert torch.allclose(found - prior.camera[2], prior.identity[0], atol=1e-6)
+
+
+def test_a_few_images_without_a_fitting_sketch_do_not_count_as_detail(config, real, labels):
+    many = [part.repeat_interleave(3, 0) for part in (real.images, *labels)]
+    odd = torch.randint(0, 256, real.images[:4].shape, dtype=torch.uint8)
+    prior = Prior(config)
+    prior.fit(torch.cat([many[0], odd]), *(torch.cat([t, t[:4]]) for t in many[1:]))
+    assert prior.spectrum.max() < 1e-9
+
+
 def test_principal_colours_are_uncorrelated(prior):
     assert torch.allclose(prior.colours.T @ prior.colours, torch.eye(3), atol=1e-5)
 
@@ -72,7 +139,8 @@ def test_an_untrained_generator_is_wieners_filter(denoiser, images, labels):
     mean = prior.sketch(noisy, sigma.expand(len(images)), *labels)
     pairs = (images - clean, noisy - mean)
     left, rest = (np.einsum("ji,bjhw->bihw", prior.colours, x.numpy()) for x in pairs)
-    power = (np.abs(np.fft.fft2(left)) ** 2).mean(0) / (16 * 8)
+    power = np.quantile(np.abs(np.fft.fft2(left)) ** 2, 0.5, 0, method="lower")
+    power /= 16 * 8 * np.log(2)
     kept = np.fft.ifft2(power / (power + sigma.item() ** 2) * np.fft.fft2(rest)).real
     wanted = mean + torch.tensor(np.einsum("ij,bjhw->bihw", prior.colours, kept)).float()
     assert torch.allclose(denoiser(noisy, sigma, *labels), wanted, atol=1e-4)

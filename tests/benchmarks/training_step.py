@@ -1,5 +1,7 @@
 """A training step beside its own passes measured bare, and what layout and precision change."""
 
+import os
+import shutil
 from collections.abc import Callable
 from functools import partial
 
@@ -23,9 +25,10 @@ def rows() -> list[dict[str, object]]:
 
 
 def variants() -> list[dict[str, object]]:
-    """Forwards and backwards as the trainer does it and in bfloat16; the plain layout is the floor.
+    """Forwards and backwards as the trainer does it, in bfloat16, compiled; plain is the floor.
 
-    A ratio below 1 pays. On processors without bfloat16 units the second is many times slower.
+    A ratio below 1 pays. On processors without bfloat16 units that is many times slower. Compiling
+    takes a C++ compiler and about a minute, which is not counted.
     """
     images = torch.rand(64, 3, 64, 32, device=device())
     plain, changed = (ReIDNet(ModelConfig(CLASSES)).to(device()) for _ in range(2))
@@ -40,11 +43,19 @@ def variants() -> list[dict[str, object]]:
     def full(net: ReIDNet, pixels: Tensor) -> None:
         net(pixels, heads=True).logits.sum().backward()
 
+    fast = torch.compile(changed)
+
+    def compiled() -> None:
+        fast(inputs, heads=True).logits.sum().backward()
+
     plainly, relaid = partial(full, plain, images), partial(full, changed, inputs)
-    return [
+    rows = [
         compare("forward and backward, channels-last", relaid, plainly),
         compare("forward and backward, channels-last and bfloat16", half, plainly, repeats=2),
     ]
+    if shutil.which(os.environ.get("CXX", "g++")):
+        rows.append(compare("forward and backward, channels-last and compiled", compiled, plainly))
+    return rows
 
 
 def row(name: str) -> dict[str, object]:

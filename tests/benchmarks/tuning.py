@@ -1,11 +1,16 @@
-"""`python -m tests.benchmarks.tuning`: what each option of DDID is worth, on a street of its own.
+"""`python -m tests.benchmarks.tuning`: what each option of DDID is worth, on streets of its own.
 
-The people and cameras of street 90 appear in no result: neither the demo nor the bench uses it.
-Trainings and attacks that are done are not done again. Writes figures/results/tuning.csv.
+The people and cameras of these streets appear in no result: neither the demo nor the bench uses
+them. Trainings and attacks that are done are not done again. Writes figures/results/tuning.csv.
 """
 
+import multiprocessing
+import os
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from itertools import product
 
 import pandas as pd
 import torch
@@ -24,60 +29,85 @@ from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
 from ddid.run import atomic_write
 
-STREET, STEPS, SIZE = 90, 200, (64, 32)
+STREETS, STEPS, SIZE = (90, 91), 300, (64, 32)
 RUN = REPOSITORY / "runs" / "tuning"
 TABLE = REPOSITORY / "figures" / "results" / "tuning.csv"
+ATTACKS = ("fna", "sma", "ifgsm")
 
 
 def variants() -> dict[str, Recipe]:
-    """The base, each module alone, the whole, and the whole with one option changed."""
+    """The base, each module alone with its options, the whole, and the whole with one changed."""
     base, whole = find_recipe("metric_at"), find_recipe("ddid")
-    modules = ("discriminator", "meta", "fnes")
+    little = FNES(gamma=1.25)
+    far = FNES(gamma=2.0, omega=(0.0, 0.5))
     return {
         "metric_at": base,
-        "metric_at, BatchNorm apart": replace(base, statistics="apart"),
-        **{f"metric_at+{name}": find_recipe(f"metric_at+{name}") for name in modules},
-        "metric_at+meta, rate 0": replace(base, meta=Meta(rate=0.0)),
         "ddid": whole,
-        "ddid, BatchNorm together": replace(whole, statistics="together"),
-        "ddid, second order": replace(whole, meta=Meta(second_order=True)),
-        "ddid, split by camera": replace(whole, meta=Meta(split="camera")),
-        "ddid, split at random": replace(whole, meta=Meta(split="random")),
-        "ddid, other attack": replace(whole, meta=Meta(other_attack=True)),
-        "ddid, rate 0.05": replace(whole, meta=Meta(rate=0.05)),
-        "ddid, gamma 1": replace(whole, fnes=FNES(gamma=1.0)),
-        "ddid, gamma 2": replace(whole, fnes=FNES(gamma=2.0, omega=(0.0, 0.5))),
-        "ddid, no shift": replace(whole, fnes=FNES(shift=0.0)),
+        "metric_at+meta": replace(base, meta=Meta()),
+        "metric_at+fnes": replace(base, fnes=FNES()),
+        "metric_at+discriminator": replace(base, discriminator=0.1),
+        "metric_at+discriminator, weight 1": replace(base, discriminator=1.0),
+        "metric_at+fnes, gamma 1.25": replace(base, fnes=little),
+        "ddid, gamma 1.25": replace(whole, fnes=little),
         "ddid, discriminator 1": replace(whole, discriminator=1.0),
+        "ddid, no discriminator": replace(whole, discriminator=0.0),
+        "metric_at+meta, rate 0": replace(base, meta=Meta(rate=0.0)),
+        "metric_at+meta, rate 0.05": replace(base, meta=Meta(rate=0.05)),
+        "ddid, BatchNorm apart": replace(whole, statistics="apart"),
+        "metric_at, BatchNorm apart": replace(base, statistics="apart"),
+        "metric_at+fnes, no shift": replace(base, fnes=FNES(shift=0.0)),
+        "metric_at+fnes, gamma 1": replace(base, fnes=FNES(gamma=1.0)),
+        "metric_at+fnes, gamma 2": replace(base, fnes=far),
+        "ddid, gamma 2": replace(whole, fnes=far),
+        "ddid, split at random": replace(whole, meta=Meta(split="random")),
+        "ddid, split by camera": replace(whole, meta=Meta(split="camera")),
+        "ddid, other attack": replace(whole, meta=Meta(other_attack=True)),
+        "ddid, second order": replace(whole, meta=Meta(second_order=True)),
     }
 
 
-def measure(name: str, recipe: Recipe, sides: dict[str, ImageSet]) -> pd.DataFrame:
-    """Train one variant and score it: a row per attack."""
-    folder = RUN / name.replace(" ", "_")
-    net = train(recipe, sides["train"], TrainConfig(steps=STEPS), folder / "model")
-    subject = Subject.of(net, sides["query"], sides["gallery"])
-    rows = evaluate(subject, folder / "attacks", Plan(("fna", "sma", "ifgsm"))).rows()
-    rows = rows[rows["metric"] == "mAP"]
-    return rows.assign(variant=name, steps=STEPS)[["variant", "steps", "attack", "value"]]
+def measure(name: str, street: int) -> pd.DataFrame:
+    """Train one variant on one street and score it: a row per attack."""
+    root, recipe = RUN / f"street{street}", variants()[name]
+    folder = root / name.replace(" ", "_")
+    sides = read_sides(street)
+    config = TrainConfig(steps=STEPS, seed=street)
+    subject = Subject.of(
+        train(recipe, sides["train"], config, folder / "model"), sides["query"], sides["gallery"]
+    )
+    rows = evaluate(subject, folder / "attacks", Plan(ATTACKS)).rows()
+    rows = rows[rows["metric"] == "mAP"].assign(variant=name, street=street, steps=STEPS)
+    return rows[["variant", "street", "steps", "attack", "value"]]
 
 
-def main(names: list[str]) -> None:
-    """Measure the named variants, all by default, and write the table after each."""
-    torch.set_num_threads(1)
-    street = write_street(RUN / "street", StreetConfig(seed=STREET))
-    frame = read_market(street).manifest
+def read_sides(street: int) -> dict[str, ImageSet]:
+    """Training, query and gallery images of a street, written once."""
+    config = StreetConfig(seed=street, height=SIZE[0], width=SIZE[1])
+    frame = read_market(write_street(RUN / f"street{street}" / "images", config)).manifest
     query, gallery = query_gallery(frame)
     parts = {"train": frame[frame["split"] == "train"], "query": query, "gallery": gallery}
-    sides = {name: ImageSet.read(rows, SIZE) for name, rows in parts.items()}
-    tables = []
-    for name, recipe in variants().items():
-        if name in names or not names:
-            tables.append(measure(name, recipe, sides))
+    return {name: ImageSet.read(rows, SIZE) for name, rows in parts.items()}
+
+
+def main(names: Iterable[str]) -> None:
+    """Measure the named variants, all by default, and write the table after each."""
+    for street in STREETS:
+        read_sides(street)
+    jobs = list(product(names, STREETS))
+    tables: dict[tuple[str, int], pd.DataFrame] = {}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), spawn, torch.set_num_threads, (1,)) as pool:
+        running = {pool.submit(measure, *job): job for job in jobs}
+        for future in as_completed(running):
+            job = running[future]
+            tables[job] = future.result()
             with atomic_write(TABLE) as temporary:
-                pd.concat(tables).to_csv(temporary, index=False, float_format="%.4g")
-            sys.stdout.write(f"{tables[-1].to_string(index=False, header=False)}\n")
+                ordered = pd.concat([tables[job] for job in jobs if job in tables])
+                ordered.to_csv(temporary, index=False, float_format="%.4g")
+            cells = " ".join(f"{a} {v:.1f}" for a, v in tables[job][["attack", "value"]].to_numpy())
+            sys.stdout.write(f"{job[0]} on street {job[1]}: {cells}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:] or variants())

@@ -21,13 +21,11 @@ DDID = Recipe(
     Card(
         PAPER,
         "Metric AT with FNES, the discriminator's game and the self-meta step.",
-        ours="All hyper-parameters; first-order meta gradient; unit-length features for D; clean "
-        "and attacked images apart in BatchNorm, which buys clean mAP for a little robustness.",
+        ours="All hyper-parameters; first-order meta gradient; unit-length features for D.",
     ),
     fnes=FNES(),
     discriminator=WEIGHT,
     meta=Meta(),
-    statistics="apart",
 )
 ROW = Card(PAPER, "Metric AT with one module of DDID switched on.")
 RECIPES = [
