@@ -90,11 +90,12 @@ def identity_table(rows: pd.DataFrame) -> pd.DataFrame:
     by = rows.columns[0]
     rows = rows[rows["metric"].isin(IDENTITY_METRICS) & rows["attack"].isin(["clean", *ATTACKED])]
     attack = rows["attack"].where(rows["attack"] == "clean", "attacked")
-    rows = rows.assign(attack=attack).groupby([by, "seed", "metric", "attack"], sort=False)["value"]
-    table = _mean_and_spread(rows.mean().reset_index(), [by, "metric", "attack"])
+    keys = [by, "seed", "metric", "attack"]
+    means = rows.assign(attack=attack).groupby(keys, sort=False)["value"].mean().reset_index()
+    cells = _mean_and_spread(means, [by, "metric", "attack"])
     columns = {(m, a): f"{label}, {a}" for m, label in IDENTITY_METRICS.items() for a in CONDITIONS}
-    table = table.unstack(["metric", "attack"])[list(columns)]
-    table.columns = list(columns.values())
+    table = cells.unstack(["metric", "attack"])[list(columns)]
+    table.columns = pd.Index(columns.values())
     return table.reset_index()
 
 
