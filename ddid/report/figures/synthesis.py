@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ddid.report.figures.style import PALETTE, new_figure, paper_style, pictures
+from ddid.report.figures.style import PALETTE, new_figure, paper_style, pictures, show_image
 
 GAP = 2  # white pixels between images
 
@@ -30,6 +30,22 @@ def real_beside_synthetic(pairs: Mapping[str, tuple[Tensor, Tensor]], columns: i
         show_tiles(ax, images, columns)
         ax.set_title(title)
     _label_rows(axes[0, 0], list(pairs), sides[0].shape[-2])
+    return figure
+
+
+@paper_style
+def exemplar_views(person: Tensor, views: Tensor, cameras: Sequence[int]) -> Figure:
+    """Where an image shows its person, and one exemplar as each camera would see it.
+
+    Args:
+        person: (h, w) in [0, 1].
+        views: (C, 3, h, w) in [0, 1].
+        cameras: their C numbers.
+    """
+    figure, axes = new_figure(0.8 * (len(views) + 1), 1.8, 1, len(views) + 1)
+    show_image(axes[0, 0], pictures(person.expand(1, 3, -1, -1))[0], "person")
+    for ax, view, camid in zip(axes[0, 1:], pictures(views), cameras, strict=True):
+        show_image(ax, view, f"camera {camid}")
     return figure
 
 
