@@ -30,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_audit(commands)
     _add_doctor(commands)
-    tables = commands.add_parser("tables", help="fill the README's tables from figures/results")
+    purpose = "fill the README's tables, and draw its figures, from figures/results"
+    tables = commands.add_parser("tables", help=purpose)
     tables.set_defaults(command=_tables)
     return parser
 
@@ -138,8 +139,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _tables(options: argparse.Namespace) -> int:
-    from ddid.results import update_readme
+    from ddid.results import draw_experiments, update_readme
 
+    draw_experiments()
     sys.stdout.write("README.md updated\n" if update_readme() else "README.md is up to date\n")
     return 0
 

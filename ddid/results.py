@@ -1,4 +1,4 @@
-"""README tables, regenerated from the committed results so that no number is typed by hand."""
+"""README tables and figures, made from the committed results so that no number is typed by hand."""
 
 import re
 from collections.abc import Callable
@@ -8,10 +8,13 @@ import pandas as pd
 
 from ddid.errors import require
 from ddid.parameters import REPOSITORY
-from ddid.run import atomic_write, read_json
+from ddid.report.figures.experiment import seed_dots
+from ddid.run import atomic_write, read_json, write_figure
 from ddid.summary import bias_table, robustness_table
 
-RESULTS = REPOSITORY / "figures" / "results"
+FIGURES = REPOSITORY / "figures"
+RESULTS = FIGURES / "results"
+EXPERIMENTS = ("defenses", "balancing")
 MARKER = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COLUMNS = ["clean", "fna", "sma", "ifgsm", "worst", "unseen"]
 CELL = "{:.1f} ± {:.1f}"
@@ -36,6 +39,12 @@ def update_readme(path: Path = REPOSITORY / "README.md") -> bool:
     with atomic_write(path) as temporary:
         temporary.write_text(after, encoding="utf-8")
     return after != before
+
+
+def draw_experiments(folder: Path = FIGURES, results: Path = RESULTS) -> None:
+    """Write `folder/NAME.png`, the dots of every committed experiment over seeds."""
+    for name in EXPERIMENTS:
+        write_figure(folder / f"{name}.png", seed_dots(read_rows(name, results), COLUMNS))
 
 
 def demo_table(results: Path) -> str:
@@ -120,12 +129,16 @@ def gain_table(rows: pd.DataFrame, over: str) -> pd.DataFrame:
 
 
 def tuning_table(results: Path) -> str:
-    """mAP of every variant on every street it was tuned on."""
+    """mAP that every variant gains over metric adversarial training on the same streets."""
     frame = pd.read_csv(results / "tuning.csv")
-    table = frame.pivot_table(
+    wide = frame.pivot_table(
         index=["variant", "street"], columns="attack", values="value", sort=False
     )
-    return _markdown(table.round(1).reset_index())
+    gained = (wide - wide.loc["metric_at"].reindex(wide.index, level="street")).reset_index()
+    parts = gained.groupby("variant", sort=False)
+    table = parts[list(wide.columns)].mean().drop("metric_at").map("{:+.1f}".format)
+    streets = parts["street"].agg(lambda numbers: ", ".join(map(str, numbers)))
+    return _markdown(table.assign(streets=streets).reset_index())
 
 
 def speed_table(results: Path) -> str:

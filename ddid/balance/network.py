@@ -15,7 +15,7 @@ from ddid.balance.warp import WARPS
 from ddid.errors import InputError, require
 from ddid.run import atomic_write, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 # c_noise = ln σ / 4 spans only ±1.5, but a positional embedding resolves steps of about 1.
 NOISE_SPREAD = 250.0
 GROUPS = 16  # of channels normalised together

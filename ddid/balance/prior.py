@@ -184,12 +184,14 @@ def silhouette(rest: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
     """(h, w) in [0, 1]: where an image shows its person rather than its camera's place.
 
     `agreement` smoothed, with soft edges, and 1 from a share `CERTAIN` of its maximum on.
-    1 everywhere if no identity has two cameras.
+    1 everywhere if no identity has two cameras, or nobody looks the same in two.
     """
     person = agreement(rest, identity, camera)
     for _ in range(2):
         person = avg_pool2d(person[None], SMOOTH, 1, SMOOTH // 2, count_include_pad=False)[0]
-        person = (person / (CERTAIN * person.max().clamp(min=1e-12))).clamp(0, 1)
+        if person.max() <= 0:
+            return torch.ones_like(person)
+        person = (person / (CERTAIN * person.max())).clamp(0, 1)
     return person
 
 

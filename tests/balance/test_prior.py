@@ -96,6 +96,13 @@ def test_without_a_second_camera_everything_is_the_person():
     assert torch.equal(silhouette(images, identity, 0 * identity), torch.ones(24, 20))
 
 
+def test_where_nobody_looks_the_same_twice_everything_is_the_person():
+    pair = torch.ones(2, 3, 24, 20)
+    pair[1] = -1
+    same, cameras = torch.tensor([0, 0]), torch.tensor([0, 1])
+    assert torch.equal(silhouette(pair, same, cameras), torch.ones(24, 20))
+
+
 def test_a_new_camera_sees_an_exemplar_before_its_own_place(prior, labels):
     prior.person[:] = 0
     prior.person[:, 8:24] = 1

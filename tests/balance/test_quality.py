@@ -75,6 +75,11 @@ def test_unseen_pairs_are_counted_apart(judge, real):
     assert quality_report(seen, wrong, judge)["camera_agreement_unseen"] == 0
 
 
+def test_solvers_are_compared_at_some_numbers_of_steps(generator, plan):
+    with pytest.raises(InputError, match="no numbers of steps to compare"):
+        solver_errors(generator, plan.head(2), Sampling(), [])
+
+
 def test_more_steps_come_nearer_to_the_exact_image(generator, plan):
     table = solver_errors(generator, plan.head(2), Sampling(), [4, 16])
     for solver, errors in table.groupby("solver")["error"]:
