@@ -96,8 +96,11 @@ def solver_curves(table: pd.DataFrame) -> Figure:
         ax.plot(rows["evaluations"], rows["error"], "o-", color=colour, label=solver, markersize=4)
     ax.set(xlabel="evaluations of the denoiser", ylabel="distance to the exact image")
     ax.set(xscale="log", yscale="log")
-    costs = sorted(set(table["evaluations"]))
-    ax.set_xticks(costs, [str(cost) for cost in costs])
+    ticks: list[int] = []
+    for cost in sorted(set(table["evaluations"])):
+        if not ticks or cost > 1.2 * ticks[-1]:  # nearer numbers would overlap
+            ticks.append(cost)
+    ax.set_xticks(ticks, [str(cost) for cost in ticks])
     ax.minorticks_off()
     ax.legend()
     return figure

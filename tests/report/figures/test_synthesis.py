@@ -1,9 +1,10 @@
 """Figures of synthesis show the images they are given."""
 
 import numpy as np
+import pandas as pd
 import torch
 
-from ddid.report.figures.synthesis import exemplar_views, real_beside_synthetic
+from ddid.report.figures.synthesis import exemplar_views, real_beside_synthetic, solver_curves
 
 
 def test_an_exemplar_is_shown_beside_the_person_s_place_camera_by_camera():
@@ -22,3 +23,13 @@ def test_missing_synthetic_images_stay_white():
     assert [ax.get_title() for ax in (left, right)] == ["real", "synthetic"]
     assert np.asarray(left.images[0].get_array()).min() == 0
     assert (np.asarray(right.images[0].get_array())[:, -4:] == 255).all()
+
+
+def test_solver_costs_are_labelled_without_overlap():
+    rows = [
+        (solver, n, n * 2 - (solver == "heun")) for solver in ("heun", "multistep") for n in (6, 12)
+    ]
+    table = pd.DataFrame(rows, columns=["solver", "steps", "evaluations"]).assign(error=0.1)
+    (axes,) = solver_curves(table).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["11", "23"]
+    assert {line.get_label() for line in axes.lines} == {"heun", "multistep"}
