@@ -55,7 +55,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
 
 def _add_sweep(commands: argparse._SubParsersAction) -> None:
     sweep = commands.add_parser("sweep", help="compare every defense: recipes, seeds, attacks")
-    sweep.add_argument("profile", metavar="PROFILE", help="bench, or another profile")
+    sweep.add_argument("profile", metavar="PROFILE", help="bench, or a YAML file like it")
     sweep.add_argument("--out", default="", metavar="DIR", help="default runs/PROFILE/defenses")
     sweep.add_argument("--csv", default="", metavar="FILE", help="table (default in DIR)")
     sweep.add_argument("--seeds", type=int, default=3, metavar="N", help="how many (default 3)")

@@ -193,6 +193,7 @@ def settings(sweep: Sweep) -> dict[str, Any]:
         InputError: the profile sets what is the sweep's own matter: data, attacks, recipes.
     """
     profile = read_profile(sweep.profile)
+    parameters = check_parameters(NOTEBOOK, profile)
     trained = {name for notebook in (*PHASE_1, NOTEBOOK) for name in declared_parameters(notebook)}
     own = [
         name for name in profile if name.startswith("street_") or name in OWN or name not in trained
@@ -202,7 +203,7 @@ def settings(sweep: Sweep) -> dict[str, Any]:
         f"profile {sweep.profile} sets {', '.join(own)}, but a sweep has its own streets, recipes "
         "and attacks: take it out",
     )
-    return check_parameters(NOTEBOOK, profile)
+    return parameters
 
 
 def finished(cell: Cell) -> bool:

@@ -119,9 +119,13 @@ def gain_table(rows: pd.DataFrame, over: str) -> pd.DataFrame:
     Args:
         rows: tidy; the first column names what is compared.
         over: the name that the others are compared with.
+
+    Raises:
+        InputError: there is no row of `over`.
     """
     by = rows.columns[0]
     rows = rows[rows["metric"] == "mAP"]
+    require(over in set(rows[by]), f"no row of {over!r} to compare the others with: sweep it too")
     base = rows[rows[by] == over].set_index(["attack", "seed"])["value"]
     keys = pd.MultiIndex.from_frame(rows[["attack", "seed"]])
     gained = rows.assign(value=rows["value"].to_numpy() - base.reindex(keys).to_numpy())
@@ -175,8 +179,9 @@ def _attack_pivot(rows: pd.DataFrame, form: str = CELL) -> pd.DataFrame:
 def _mean_and_spread(rows: pd.DataFrame, keys: list[str], form: str = CELL) -> pd.Series:
     """Mean and standard deviation over what `keys` leave, in the order of the rows."""
     ordered = rows.assign(**{k: pd.Categorical(rows[k], rows[k].unique()) for k in keys})
-    value = ordered.groupby(keys, observed=True)["value"].agg(["mean", "std"]).fillna(0)
-    return pd.Series([form.format(*pair) for pair in value.to_numpy()], value.index)
+    value = ordered.groupby(keys, observed=True)["value"].agg(["mean", "std"])
+    cells = [form.format(*pair).removesuffix(" ± nan") for pair in value.to_numpy()]
+    return pd.Series(cells, value.index)
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -42,12 +42,14 @@ def run_sweep(
     shape: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Run the cells that are left and write all finished ones to `csv` after each.
+    """Run the cells that are left, and write one table of all cells when they are there.
+
+    After each, the finished ones are in `out/so_far.csv`: a table in figures/results is whole.
 
     Args:
         sweep: what to compare.
         out: folder of the cells, `runs/PROFILE/defenses` if empty; relative to the repository.
-        csv: where the tidy table with `COLUMNS` goes, `out/defenses.csv` if empty.
+        csv: where the tidy table with `COLUMNS` goes at the end, `out/defenses.csv` if empty.
         workers: processes, one thread each; all cores if 0, one where a GPU does the work.
         shape: what is done to the table before it is written, say `by_strategy`.
         progress: told the cells done.
@@ -64,7 +66,7 @@ def run_sweep(
     try:
         for cell in _run(sweep, root, left, workers or _processes()):
             done.append(cell)
-            collect(done, csv, shape)
+            collect(done, root / "so_far.csv", shape)
             if progress:
                 progress("cells of the sweep", len(done), len(cells))
     except BrokenProcessPool as error:

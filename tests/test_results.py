@@ -1,8 +1,19 @@
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ddid.errors import InputError
-from ddid.results import RESULTS, fill_tables, gain_table, identity_table, read_rows
+from ddid.results import (
+    EXPERIMENTS,
+    FIGURES,
+    RESULTS,
+    draw_experiments,
+    fill_tables,
+    gain_table,
+    identity_table,
+    read_rows,
+)
 from ddid.run import REPOSITORY, write_json
 from ddid.summary import summary
 
@@ -64,6 +75,38 @@ def test_gains_are_taken_seed_by_seed(results):
     assert table.to_numpy().tolist() == [["ddid", "+30.0 ± 0.0", "+30.0 ± 0.0"]]
 
 
+def test_gains_over_what_is_not_there_are_refused(results):
+    with pytest.raises(InputError, match="no row of 'magic'"):
+        gain_table(read_rows("defenses", results), over="magic")
+
+
+def test_one_seed_has_no_spread(results):
+    rows = read_rows("defenses", results).query("seed == 0")
+    assert gain_table(rows, over="none").to_numpy().tolist() == [["ddid", "+30.0", "+30.0"]]
+
+
+def test_a_variant_is_compared_on_the_streets_it_was_tried_on(tmp_path):
+    rows = [("metric_at", 90, 10.0), ("metric_at", 91, 20.0), ("a", 90, 13.0), ("a", 91, 22.0)]
+    frame = pd.DataFrame([*rows, ("b", 90, 9.0)], columns=["variant", "street", "value"])
+    frame.assign(attack="fna", steps=3).to_csv(tmp_path / "tuning.csv", index=False)
+    lines = fill_tables("<!-- table: tuning -->\n<!-- end -->", tmp_path).splitlines()
+    assert lines[1:-1] == [
+        "| variant | fna | streets |", "|---|---|---|", "| a | +2.5 | 90, 91 |", "| b | -1.0 | 90 |"
+    ]  # fmt: skip
+
+
+def test_figures_of_the_experiments_are_what_the_results_say(tmp_path):
+    draw_experiments(tmp_path)
+    for name in EXPERIMENTS:
+        with (
+            Image.open(tmp_path / f"{name}.png") as new,
+            Image.open(FIGURES / f"{name}.png") as old,
+        ):
+            assert new.size == old.size
+            change = np.asarray(new, dtype=float) - np.asarray(old, dtype=float)
+        assert np.abs(change).mean() < 1, f"{name}.png: run `ddid tables`"
+
+
 def test_identities_under_attack_are_averaged_over_the_attacks_first():
     rows = [
         ("gated", seed, attack, metric, value + seed)
@@ -121,6 +164,12 @@ def test_what_the_readme_says_of_the_whole_method_holds():
     assert (means.loc[UNDER_ATTACK].idxmax(axis=1) == "ddid@gated").all()
     assert means.loc["clean", "ddid@gated"] > means.loc["clean", "metric_at"]
     assert (away["ddid@gated"] > away["metric_at"]).all()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_experiments_have_the_seeds_the_readme_names(name):
+    rows = read_rows(name)
+    assert (rows.groupby(rows.columns[0])["seed"].nunique() == 3).all()
 
 
 def test_what_the_readme_says_of_balancing_holds():

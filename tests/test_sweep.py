@@ -72,11 +72,21 @@ def test_the_profile_reaches_the_recipes_and_their_plan(tmp_path):
     assert plans[0] != plans[1]
 
 
-@pytest.mark.parametrize("name", ["street_tail", "data_root", "attack_steps", "recipes"])
-def test_a_profile_that_sets_what_a_sweep_would_ignore_is_refused(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("street_tail", 1.0), ("data_root", "x"), ("attack_steps", 3), ("recipes", ["none"])],
+)
+def test_a_profile_that_sets_what_a_sweep_would_ignore_is_refused(name, value, tmp_path):
     profile = tmp_path / "mine.yaml"
-    profile.write_text(yaml.safe_dump(TINY | {name: 1}))
+    profile.write_text(yaml.safe_dump(TINY | {name: value}))
     with pytest.raises(InputError, match=f"sets {name}, but a sweep has its own streets"):
+        run_sweep(Sweep(str(profile)), tmp_path / "cells")
+
+
+def test_a_mistyped_setting_is_named_before_anything_else(tmp_path):
+    profile = tmp_path / "mine.yaml"
+    profile.write_text(yaml.safe_dump(TINY | {"tran_steps": 2}))
+    with pytest.raises(InputError, match="did you mean `train_steps`"):
         run_sweep(Sweep(str(profile)), tmp_path / "cells")
 
 

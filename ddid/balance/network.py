@@ -231,7 +231,8 @@ def load_generator(folder: str | Path) -> Generator:
     description = read_json(folder / "generator.json")
     require(
         description.get("format") == FORMAT,
-        f"{folder}/generator.json is not of format {FORMAT}: train the generator again",
+        f"{folder}/generator.json is not of format {FORMAT}: move {folder} away and train "
+        "the generator again",
     )
     found = description["config"]
     config = GeneratorConfig(

@@ -22,11 +22,10 @@ LIMIT = 1_000_000  # images; more is a mistyped threshold rather than a wish
 
 @dataclass(frozen=True)
 class Thresholds:
-    """δ1 and δ2. Our choice, for no source states the paper's: better than 12 and 0.6 in mean
-    attacked mAP on two streets that appear in no result."""
+    """δ1 and δ2. The values are our choice: no source states the paper's."""
 
     delta1: int = 20
-    """Fewest images an identity should have."""
+    """Fewest images an identity should have; the street's mean is 12."""
     delta2: float = 0.5
     """Largest share of an identity's images that one camera should have, in (0, 1]."""
 

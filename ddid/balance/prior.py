@@ -9,6 +9,9 @@ with a power spectrum S. Then the best denoiser is Wiener's filter around the sk
 A camera that has not seen the exemplar sees it before one of its own places: what stays the same
 from camera to camera is the person (`silhouette`), the rest belongs to the camera.
 
+Where images have no detail beyond their exemplars, S is 0 and the sketch is all: so it is at 64×32,
+the sketch's own size, while most identities have no more images than exemplars are kept.
+
 The network F contains the filter, in F's units, so the U-Net only learns what it misses. (The
 optimal denoiser of a whole data set is such a mean and repeats its images: Karras et al. 2022, B.3.
 Windows piece new images together: Kamb and Ganguli 2025. Hiding a training image from its own
@@ -33,8 +36,10 @@ EXEMPLARS = 16  # of an identity or camera; our choice: bounds memory, most iden
 WINDOW = (41, 25)  # cells that must fit together; smaller ones piece more, larger ones copy more
 MEASURED = 1024  # images that spectrum and σ_data are measured on
 BATCH = 256  # images looked at together
-CERTAIN = 0.5  # share of the largest agreement between cameras from which on a cell is person
-SMOOTH = 5  # cells over which agreement is averaged
+SMOOTH = 5  # cells over which agreement between cameras is averaged, twice
+CERTAIN = 0.5  # share of the largest value from which on a cell is all person, both times
+AGREEMENT = 0.1  # smoothed correlation that must be reached somewhere; chance stays below it
+MEDIANS = (math.log(2), 0.4549)  # of squared complex and real Gaussian waves of mean power 1
 TOLERANCE = 0.1  # standard deviation of a cell around its exemplar, pixels in [-1, 1]
 
 
@@ -142,16 +147,18 @@ class Prior(nn.Module):
         cells = [adaptive_avg_pool2d(centre(to_unit(x)), SKETCH) for x in images.split(BATCH)]
         rest = torch.cat(cells)
         self.camera[:] = rest.mean(0)
-        for label in camera.unique():
+        known = camera != len(self.camera) - 1
+        cameras = camera[known].unique()
+        for label in cameras:
             self.camera[label] = rest[camera == label].mean(0)
         rest -= self.camera[camera]
-        self.person[:] = silhouette(rest, identity, camera)
+        self.person[:] = silhouette(rest[known], identity[known], camera[known])
         for label in identity.unique():
             own = evenly((identity == label).nonzero()[:, 0], EXEMPLARS)
             self.identity[label, : len(own)] = rest[own]
             self.exemplars[label] = len(own)
             self.seen[label, : len(own)] = camera[own]
-        for label in camera.unique():
+        for label in cameras:
             own = evenly((camera == label).nonzero()[:, 0], EXEMPLARS)
             self.places[label, : len(own)] = rest[own]
             self.place_counts[label] = len(own)
@@ -162,8 +169,8 @@ class Prior(nn.Module):
     def _measure_detail(self, images: Tensor, identity: Tensor, camera: Tensor) -> None:
         """Principal colours and spectrum of what images have beside their sketches.
 
-        The mean power of a Gaussian is its median over ln 2, and the median does not mind a few
-        images whose sketch misses them, those of identities with more images than exemplars.
+        The power is measured by its median, which does not mind a few images whose sketch misses
+        them: those of identities with more images than exemplars.
         """
         batches = zip(images.split(BATCH), identity.split(BATCH), camera.split(BATCH), strict=True)
         details = []
@@ -173,7 +180,10 @@ class Prior(nn.Module):
         colours = torch.cov(torch.cat([d.transpose(0, 1).flatten(1) for d in details], 1))
         self.colours[:] = torch.linalg.eigh(colours)[1]
         power = torch.cat([self._waves(d).abs().square() for d in details])
-        self.spectrum[:] = power.median(0).values / math.log(2)
+        height, width = self.size
+        median = torch.full_like(self.spectrum, MEDIANS[0])
+        median[:, :: max(1, height // 2), :: max(1, width // 2)] = MEDIANS[1]
+        self.spectrum[:] = power.median(0).values / median
 
     def _waves(self, images: Tensor) -> Tensor:
         mixed = torch.einsum("ji,bjhw->bihw", self.colours, images)
@@ -183,13 +193,14 @@ class Prior(nn.Module):
 def silhouette(rest: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
     """(h, w) in [0, 1]: where an image shows its person rather than its camera's place.
 
-    `agreement` smoothed, with soft edges, and 1 from a share `CERTAIN` of its maximum on.
-    1 everywhere if no identity has two cameras, or nobody looks the same in two.
+    Twice over, `agreement` is averaged with the cells around and 1 from a share `CERTAIN` of its
+    maximum on, so its edges are soft. 1 everywhere if no identity has two cameras, or people look
+    no more alike in two than chance would have it.
     """
     person = agreement(rest, identity, camera)
-    for _ in range(2):
+    for least in (AGREEMENT, 0):
         person = avg_pool2d(person[None], SMOOTH, 1, SMOOTH // 2, count_include_pad=False)[0]
-        if person.max() <= 0:
+        if person.max() < least:
             return torch.ones_like(person)
         person = (person / (CERTAIN * person.max())).clamp(0, 1)
     return person
@@ -205,7 +216,7 @@ def agreement(rest: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
         identity: (N,) labels.
         camera: (N,) labels.
     """
-    together, pairs = torch.zeros_like(rest[0]), 0
+    together, pairs = rest.new_zeros(rest.shape[1:]), 0
     for label in identity.unique():
         own = identity == label
         groups = [own & (camera == c) for c in camera[own].unique()]
@@ -213,7 +224,7 @@ def agreement(rest: Tensor, identity: Tensor, camera: Tensor) -> Tensor:
         together += sums.sum(0).square() - sums.square().sum(0)
         pairs += int(own.sum()) ** 2 - sum(int(group.sum()) ** 2 for group in groups)
     if not pairs:
-        return torch.ones_like(rest[0, 0])
+        return rest.new_ones(rest.shape[-2:])
     return together.sum(0) / pairs / rest.square().sum(1).mean(0).clamp(min=1e-12)
 
 

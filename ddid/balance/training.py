@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ddid.balance.diffusion import Denoiser, NoisyBatch, centre, edm_loss, training_sigma
 from ddid.balance.network import (
+    FORMAT,
     Generator,
     GeneratorConfig,
     LabelledUNet,
@@ -217,6 +218,6 @@ def learning_rate(step: int, training: GeneratorTraining) -> float:
 
 def _settings(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining) -> Settings:
     data = hashlib.blake2b(real.images.numpy().tobytes(), digest_size=16).hexdigest()
-    described = asdict(config) | asdict(training) | {"images": data}
+    described = asdict(config) | asdict(training) | {"images": data, "format": FORMAT}
     del described["checkpoint_every"]
     return json.loads(json.dumps(described))

@@ -85,6 +85,43 @@ def test_agreement_is_the_correlation_over_pairs_from_two_cameras():
     assert torch.allclose(agreement(images, identity, camera), wanted, atol=1e-4)
 
 
+def test_images_of_an_unknown_camera_measure_no_camera(config, real):
+    camids = real.camids.clone()
+    camids[::4] = -1
+    pixels = real.images.clone()
+    pixels[::4] = 0
+    prior = Prior(config)
+    prior.fit(pixels, *config.labels(real.pids, camids))
+    everything = centre(to_unit(pixels)).mean((0, 2, 3))
+    assert torch.allclose(prior.camera[2].mean((1, 2)), everything, atol=1e-5)
+    assert prior.places[2].abs().max() == 0
+    kept = camids == 1
+    wanted = centre(to_unit(pixels[kept])).mean((0, 2, 3))
+    assert torch.allclose(prior.camera[0].mean((1, 2)), wanted, atol=1e-5)
+    alone = Prior(config)
+    alone.fit(pixels, *config.labels(real.pids, torch.full_like(camids, -1)))
+    assert torch.equal(alone.person, torch.ones(64, 32))
+
+
+def test_people_who_agree_by_chance_alone_have_no_silhouette():
+    _, identity, camera = people_before_places()
+    noise = torch.randn(72, 3, 24, 20, generator=torch.Generator().manual_seed(1))
+    assert agreement(noise, identity, camera).max() > 0
+    assert torch.equal(silhouette(noise / 50, identity, camera), torch.ones(24, 20))
+
+
+def test_the_spectrum_of_white_noise_is_flat(config, monkeypatch):
+    monkeypatch.setattr(Prior, "sketch", lambda self, noisy, *labels: torch.zeros_like(noisy))
+    noise = torch.randn(1000, 3, 16, 8, generator=torch.Generator().manual_seed(0))
+    images = (127.5 + 30 * noise).clamp(0, 255).to(torch.uint8)
+    prior = Prior(config)
+    prior.fit(images, torch.zeros(1000, dtype=torch.int64), torch.zeros(1000, dtype=torch.int64))
+    wanted = (2 * 30 / 255) ** 2
+    waves = [(0, 1), (3, 2), (8, 4), (8, 0), (0, 4), (5, 4)]
+    for row, column in waves:
+        assert prior.spectrum[:, row, column].mean().item() == pytest.approx(wanted, rel=0.15)
+
+
 def test_the_silhouette_is_where_people_stay_the_same():
     person = silhouette(*people_before_places())
     assert person[4:-4, 9:11].min() > 0.9
@@ -106,12 +143,13 @@ def test_where_nobody_looks_the_same_twice_everything_is_the_person():
 def test_a_new_camera_sees_an_exemplar_before_its_own_place(prior, labels):
     prior.person[:] = 0
     prior.person[:, 8:24] = 1
-    mine = labels[0] == 0
     count = int(prior.exemplars[0])
     for camid in (0, 1):
         camera = torch.tensor([camid])
         found = prior.seen_by(torch.tensor([0]), camera)[0, :count] - prior.camera[camid]
         same = prior.seen[0, :count] == camid
+        assert same.any()
+        assert (~same).any()
         assert torch.allclose(found[same], prior.identity[0, :count][same], atol=1e-6)
         own = prior.identity[0, :count, ..., 8:24]
         assert torch.allclose(found[..., 8:24], own, atol=1e-6)
@@ -119,7 +157,6 @@ def test_a_new_camera_sees_an_exemplar_before_its_own_place(prior, labels):
         for image in found[~same]:
             nearest = (places - image)[..., :8].abs().amax((1, 2, 3)).min()
             assert nearest < 1e-6
-    assert mine.sum() >= count
 
 
 def test_an_unknown_camera_sees_the_exemplars_as_they_are(prior):
@@ -147,7 +184,9 @@ def test_an_untrained_generator_is_wieners_filter(denoiser, images, labels):
     pairs = (images - clean, noisy - mean)
     left, rest = (np.einsum("ji,bjhw->bihw", prior.colours, x.numpy()) for x in pairs)
     power = np.quantile(np.abs(np.fft.fft2(left)) ** 2, 0.5, 0, method="lower")
-    power /= 16 * 8 * np.log(2)
+    medians = np.full((16, 8), np.log(2))
+    medians[np.ix_([0, 8], [0, 4])] = 0.4549
+    power /= 16 * 8 * medians
     kept = np.fft.ifft2(power / (power + sigma.item() ** 2) * np.fft.fft2(rest)).real
     wanted = mean + torch.tensor(np.einsum("ij,bjhw->bihw", prior.colours, kept)).float()
     assert torch.allclose(denoiser(noisy, sigma, *labels), wanted, atol=1e-4)
