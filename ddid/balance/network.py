@@ -138,6 +138,11 @@ class LabelledUNet(nn.Module):
             nn.init.zeros_(self.unet.conv_out.weight)  # begin as the prior
             nn.init.zeros_(self.unet.conv_out.bias)
 
+    def learnt(self) -> nn.ModuleDict:
+        """What training changes, so all of the network but the prior, which is measured."""
+        parts = {"unet": self.unet, "identity": self.identity, "camera": self.camera}
+        return nn.ModuleDict(parts | {"warp": self.warp})
+
     def forward(
         self,
         images: Tensor,

@@ -129,9 +129,13 @@ class GeneratorTrainer:
         labels = config.labels(real.pids, real.camids)
         if network.prior:
             network.prior.fit(real.images, *labels)
-        net = Denoiser(network, measure_sigma_data(real.images))
-        self.average = deepcopy(net).requires_grad_(False)
-        self.modules = nn.ModuleDict({"net": net, "average": self.average}).to(self.device)
+        followed = deepcopy(network).requires_grad_(False)
+        followed.prior = network.prior
+        sigma_data = measure_sigma_data(real.images)
+        net, self.average = Denoiser(network, sigma_data), Denoiser(followed, sigma_data)
+        nn.ModuleList([net, self.average]).to(self.device)
+        # A checkpoint without the prior: that of Market-1501 takes 300 MB and is measured again.
+        self.learnt = nn.ModuleDict({"net": network.learnt(), "average": followed.learnt()})
         self.net = accelerator.prepare_model(net)
         self.parameters: list[Tensor] = list(net.parameters())
         fused = self.device.type in ("cpu", "cuda")
@@ -148,14 +152,14 @@ class GeneratorTrainer:
         """Take the steps that are left, with a checkpoint every so often."""
         checkpoint, training, first = folder / "checkpoint.safetensors", self.training, 0
         if checkpoint.exists():
-            first = load_checkpoint(checkpoint, self.modules, self.optimizer, settings)
+            first = load_checkpoint(checkpoint, self.learnt, self.optimizer, settings)
         for step in range(first, training.steps):
             keep = (step + 1) % training.checkpoint_every == 0
             loss = self.step(step)
             if keep or step + 1 == training.steps:
                 self.check(loss, step + 1)
             if keep and self.accelerator.is_main_process:
-                save_checkpoint(checkpoint, self.modules, self.optimizer, step + 1, settings)
+                save_checkpoint(checkpoint, self.learnt, self.optimizer, step + 1, settings)
             if progress:
                 progress("training the generator", step + 1, training.steps)
 

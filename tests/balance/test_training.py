@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors import safe_open
 
 from ddid.balance import training as module
 from ddid.balance.training import (
@@ -40,7 +41,10 @@ def test_a_killed_run_ends_as_if_it_had_not_been(real, config, tmp_path):
 
     with pytest.raises(Killed):
         train_generator(real, config, SHORT, tmp_path / "parts", kill)
-    assert (tmp_path / "parts" / "checkpoint.safetensors").exists()
+    with safe_open(tmp_path / "parts" / "checkpoint.safetensors", framework="pt") as stream:
+        names = list(stream.keys())
+    assert any("unet" in name for name in names)
+    assert not [name for name in names if "prior" in name], "it is measured again, not stored"
     seen = []
     resumed = train_generator(
         real, config, SHORT, tmp_path / "parts", lambda what, done, total: seen.append(done)
