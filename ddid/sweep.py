@@ -6,6 +6,7 @@ interrupted goes on where it stopped.
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -80,7 +81,7 @@ def run_sweep(
 def _run(sweep: Sweep, root: Path, cells: Sequence[Cell], workers: int) -> Iterator[Cell]:
     """Prepare every seed, then yield the cells as they finish; a failure cancels the waiting."""
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _one_thread)
+    pool = ProcessPoolExecutor(workers, context, enter_worker)
     try:
         list(pool.map(prepare_seed, [Cell(sweep, "", seed, root) for seed in sweep.seeds]))
         for future in as_completed([pool.submit(run_cell, cell) for cell in cells]):
@@ -128,5 +129,17 @@ def _processes() -> int:
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
-def _one_thread() -> None:
+def enter_worker() -> None:
+    """What a worker process does first: one thread for torch, and an eye on its parent.
+
+    A parent that was killed cannot call its workers off; they would go on through the whole queue.
+    """
     torch.set_num_threads(1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import product
 
 import pandas as pd
-import torch
 
 from ddid.data.loading import ImageSet
 from ddid.data.manifest import query_gallery
@@ -27,6 +26,7 @@ from ddid.parameters import REPOSITORY
 from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
 from ddid.run import atomic_write
+from ddid.sweep import enter_worker
 
 STREETS, STEPS, SIZE = (90, 91), 300, (64, 32)
 RUN = REPOSITORY / "runs" / "tuning"
@@ -97,7 +97,7 @@ def main() -> None:
     jobs = [*product(variants(), STREETS), *product(options(), STREETS[:1])]
     tables: dict[tuple[str, int], pd.DataFrame] = {}
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), spawn, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), spawn, enter_worker) as pool:
         running = {pool.submit(measure, *job): job for job in jobs}
         for future in as_completed(running):
             job = running[future]
