@@ -10,7 +10,7 @@ ATTACKS = {"clean": "clean", "fna": "FNA", "sma": "SMA", "ifgsm": "IFGSM"}
 RECIPES = {"none": "no defence", "metric_at": "metric adversarial training", "ddid": "DDID"}
 BIAS = {
     "gini": "Gini of images per identity",
-    "tail_share": "tail share",
+    "tail_share": "share of the rarer half",
     "camera_dominance": "camera dominance",
     "near_duplicates": "near-duplicates",
 }
