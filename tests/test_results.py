@@ -14,7 +14,7 @@ from ddid.results import (
     identity_table,
     read_rows,
 )
-from ddid.run import REPOSITORY, write_json
+from ddid.run import REPOSITORY, read_json, write_json
 from ddid.summary import summary
 
 METRICS = {
@@ -186,3 +186,5 @@ def test_what_the_readme_says_of_balancing_holds():
     for drawn in ("ungated", "gated"):
         for other in ("none", "repeat", "classical"):
             assert (attacked[drawn] > attacked[other]).all(), f"{drawn} {other}"
+    quality = read_json(RESULTS / "demo.json")["02_diffusion_resampling"]["quality"]
+    assert 0.5 < quality["rejected"]["identity_agreement"] < quality["kept"]["identity_agreement"]
