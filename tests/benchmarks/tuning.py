@@ -32,6 +32,11 @@ STREETS, STEPS, SIZE = (90, 91), 300, (64, 32)
 RUN = REPOSITORY / "runs" / "tuning"
 TABLE = REPOSITORY / "figures" / "results" / "tuning.csv"
 ATTACKS = ("fna", "sma", "ifgsm")
+INNER = {
+    "ddid, 1 inner step": {"attack_steps": 1, "attack_step": 8 / 255},
+    "ddid, 6 inner steps": {"attack_steps": 6, "attack_step": 2 / 255},
+}
+"""Changes of the training's attack, which belongs to no recipe: 3 steps of 4/255 otherwise."""
 
 
 def variants() -> dict[str, Recipe]:
@@ -64,7 +69,7 @@ def options() -> dict[str, Recipe]:
         "ddid, split at random": replace(whole, meta=Meta(split="random")),
         "ddid, other attack": replace(whole, meta=Meta(other_attack=True)),
         "ddid, BatchNorm apart": replace(whole, statistics="apart"),
-    }
+    } | dict.fromkeys(INNER, whole)
 
 
 def measure(name: str, street: int) -> pd.DataFrame:
@@ -72,7 +77,7 @@ def measure(name: str, street: int) -> pd.DataFrame:
     root, recipe = RUN / f"street{street}", (variants() | options())[name]
     folder = root / name.replace(" ", "_")
     sides = read_sides(street)
-    config = TrainConfig(steps=STEPS, seed=street)
+    config = replace(TrainConfig(steps=STEPS, seed=street), **INNER.get(name, {}))
     subject = Subject.of(
         train(recipe, sides["train"], config, folder / "model"), sides["query"], sides["gallery"]
     )
