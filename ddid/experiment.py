@@ -39,7 +39,7 @@ NOTEBOOK = "03_adversarial_meta_training"
 PHASE_1 = ("01_bias_analysis", "02_diffusion_resampling")
 HOME, AWAY = "downtown", "campus"
 METRICS = ["mAP", "rank1", "mINP", "std", "worst_decile", "forward", "backward", "seconds"]
-OWN = ("data_root", "validation_share", "recipes", "balanced_recipes")  # a sweep has its own
+OWN = ("data_root", "validation_share", "effect_steps", "recipes", "balanced_recipes")  # a sweep's
 QUERIES = 100  # our choice: of the gradient-free attack; 300 take longer than all others together
 RECIPES = (
     "none",
@@ -123,7 +123,7 @@ def prepare_seed(cell: Cell) -> None:
     _train(replace(cell, recipe="none"), cell.shared / "surrogate", shift=1000)
     if any(other.strategy != "none" for other in cells_of(cell.sweep, cell.root)):
         root = cell.shared / "phase1"
-        own = {"out": str(root), "seed": cell.seed, "threads": 1}
+        own = {"out": str(root), "seed": cell.seed, "threads": 1, "effect_steps": 0}
         own["data_root"] = str(cell.shared / "streets" / HOME)
         profile = read_profile(cell.sweep.profile)
         run_notebooks({name: check_parameters(name, profile | own) for name in PHASE_1}, root)

@@ -17,7 +17,7 @@ RESULTS = FIGURES / "results"
 EXPERIMENTS = ("defenses", "balancing")
 MARKER = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COLUMNS = ["clean", "fna", "sma", "ifgsm", "worst", "unseen"]
-CELL = "{:.1f} ± {:.1f}"
+CELL, GAIN = "{:.1f} ± {:.1f}", "{:+.1f} ± {:.1f}"
 ATTACKED = ("fna", "sma", "ifgsm")
 CONDITIONS = ("clean", "attacked")
 IDENTITY_METRICS = {"mAP": "mAP", "worst_decile": "worst decile", "std": "spread"}
@@ -90,18 +90,19 @@ def identities_table(results: Path) -> str:
     return _markdown(identity_table(read_rows("defenses", results)))
 
 
-def identity_table(rows: pd.DataFrame) -> pd.DataFrame:
+def identity_table(rows: pd.DataFrame, form: str = CELL) -> pd.DataFrame:
     """mAP, worst decile and spread of the identities' AP, clean and attacked, `mean ± sd`.
 
     Args:
         rows: tidy; the first column names what is compared. Attacked is the mean over `ATTACKED`.
+        form: how mean and deviation are written.
     """
     by = rows.columns[0]
     rows = rows[rows["metric"].isin(IDENTITY_METRICS) & rows["attack"].isin(["clean", *ATTACKED])]
     attack = rows["attack"].where(rows["attack"] == "clean", "attacked")
     keys = [by, "seed", "metric", "attack"]
     means = rows.assign(attack=attack).groupby(keys, sort=False)["value"].mean().reset_index()
-    cells = _mean_and_spread(means, [by, "metric", "attack"])
+    cells = _mean_and_spread(means, [by, "metric", "attack"], form)
     columns = {(m, a): f"{label}, {a}" for m, label in IDENTITY_METRICS.items() for a in CONDITIONS}
     table = cells.unstack(["metric", "attack"])[list(columns)]
     table.columns = pd.Index(columns.values())
@@ -123,13 +124,44 @@ def gain_table(rows: pd.DataFrame, over: str) -> pd.DataFrame:
     Raises:
         InputError: there is no row of `over`.
     """
+    return _attack_pivot(_gained(rows[rows["metric"] == "mAP"], over), GAIN)
+
+
+def _gained(rows: pd.DataFrame, over: str) -> pd.DataFrame:
     by = rows.columns[0]
-    rows = rows[rows["metric"] == "mAP"]
     require(over in set(rows[by]), f"no row of {over!r} to compare the others with: sweep it too")
-    base = rows[rows[by] == over].set_index(["attack", "seed"])["value"]
-    keys = pd.MultiIndex.from_frame(rows[["attack", "seed"]])
-    gained = rows.assign(value=rows["value"].to_numpy() - base.reindex(keys).to_numpy())
-    return _attack_pivot(gained[gained[by] != over], "{:+.1f} ± {:.1f}")
+    keys = ["attack", "metric", "seed"]
+    base = rows[rows[by] == over].set_index(keys)["value"]
+    own = base.reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy()
+    return rows.assign(value=rows["value"].to_numpy() - own)[rows[by] != over]
+
+
+def gate_table(results: Path) -> str:
+    """What metric adversarial training gains from each filling of the plan over an empty one."""
+    return _markdown(identity_gain_table(read_rows("gate", results), over="nothing"))
+
+
+def identity_gain_table(rows: pd.DataFrame, over: str) -> pd.DataFrame:
+    """`identity_table` of what each gains over `over` under the same seed, as in `gain_table`."""
+    return identity_table(_gained(rows, over), GAIN)
+
+
+def verdicts_table(results: Path) -> str:
+    """How often the gate's verdicts are right."""
+    return _markdown(verdict_table(read_rows("verdicts", results)))
+
+
+def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Drafts of each generator by the gate's verdict: their number, and how many are right.
+
+    Args:
+        rows: `generator`, `street`, `drafts`, `number`, and `right`, the percentage whose identity
+            and camera an oracle recognises.
+    """
+    rows = rows.assign(right=rows["right"] * rows["number"])
+    sums = rows.groupby(["generator", "drafts"], sort=False)[["number", "right"]].sum()
+    sums["right"] = (sums["right"] / sums["number"]).map("{:.0f} %".format)
+    return sums.reset_index()
 
 
 def tuning_table(results: Path) -> str:
@@ -168,6 +200,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "gains": gains_table,
     "identities": identities_table,
     "balancing": balancing_table,
+    "gate": gate_table,
+    "verdicts": verdicts_table,
     "tuning": tuning_table,
     "options": options_table,
     "speed": speed_table,

@@ -11,8 +11,10 @@ from ddid.results import (
     draw_experiments,
     fill_tables,
     gain_table,
+    identity_gain_table,
     identity_table,
     read_rows,
+    verdict_table,
 )
 from ddid.run import REPOSITORY, read_json, write_json
 from ddid.summary import summary
@@ -125,6 +127,27 @@ def test_identities_under_attack_are_averaged_over_the_attacks_first():
     for metric in ("mAP", "worst decile", "spread"):
         assert table[f"{metric}, clean"].tolist() == ["51.0 ± 1.4"]
         assert table[f"{metric}, attacked"].tolist() == ["21.0 ± 1.4"]
+
+
+def test_gains_of_identities_are_taken_seed_by_seed():
+    rows = [
+        (filling, seed, attack, metric, seed * 10.0 + gain)
+        for filling, gain in (("nothing", 0.0), ("gate", 2.0))
+        for seed in (0, 1)
+        for attack in ("clean", "fna", "sma", "ifgsm")
+        for metric in ("mAP", "worst_decile", "std")
+    ]
+    frame = pd.DataFrame(rows, columns=["filling", "seed", "attack", "metric", "value"])
+    table = identity_gain_table(frame, over="nothing")
+    assert table["filling"].tolist() == ["gate"]
+    assert set(table.iloc[0, 1:]) == {"+2.0 ± 0.0"}
+
+
+def test_verdicts_of_two_streets_are_added_up():
+    rows = [("weak", 90, "kept", 30, 50.0), ("weak", 91, "kept", 10, 90.0)]
+    columns = ["generator", "street", "drafts", "number", "right"]
+    table = verdict_table(pd.DataFrame(rows, columns=columns))
+    assert table.to_numpy().tolist() == [["weak", "kept", 40, "60 %"]]
 
 
 def test_an_unknown_table_is_one_sentence(results):

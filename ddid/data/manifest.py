@@ -102,7 +102,7 @@ def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     train = frame[frame["split"] == "train"]
     cameras = train.groupby("pid")["camid"].nunique()
     wanted = round(fraction * len(cameras))
-    candidates = cameras.index[cameras > 1].to_numpy()
+    candidates = cameras.index[cameras > 1].to_numpy(copy=True)  # an index is read-only
     require(
         wanted <= len(candidates),
         f"cannot hold out {wanted} identities for validation: only {len(candidates)} train "
@@ -133,3 +133,12 @@ def query_gallery(frame: pd.DataFrame, split: str = "test") -> tuple[pd.DataFram
     for name, rows in (("query", query), ("gallery", gallery)):
         require(len(rows) > 0, f"the manifest has no {name} images for the split {split!r}")
     return query.reset_index(drop=True), gallery.reset_index(drop=True)
+
+
+def has_matches(frame: pd.DataFrame) -> bool:
+    """Whether some query has a right answer: its identity in the gallery, from another camera, or
+    from any if its own is unknown."""
+    cells = frame.drop_duplicates(["split", "pid", "camid"])
+    query, gallery = cells[cells["split"] == "query"], cells[cells["split"] == "gallery"]
+    pairs = query.merge(gallery, on="pid", suffixes=("", "_found"))
+    return bool(((pairs["camid"] != pairs["camid_found"]) | (pairs["camid"] < 0)).any())

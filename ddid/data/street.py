@@ -170,12 +170,35 @@ def _walks(
         yield camid, *last[camid]
 
 
-def take(shot: Shot, config: StreetConfig) -> Image.Image:
-    """Take one image: RGB, (height, width) of the configuration."""
+def take(shot: Shot, config: StreetConfig, posed_as: Shot | None = None) -> Image.Image:
+    """Take one image: RGB, (height, width) of the configuration.
+
+    With `posed_as`, the person stands and is seen as in that other shot; all else stays.
+    """
     size = (config.height, config.width)
     camera = camera_of(config, shot.camid)
-    walk = _generator(config, _TRACKLET, shot.person, shot.camid, shot.tracklet)
-    frame = _generator(config, _FRAME, shot.person, shot.camid, shot.tracklet, shot.step)
+    walk, frame = _chances(shot, config)
+    pose = _pose(shot, camera, walk, frame)
+    if posed_as:
+        pose = _pose(posed_as, camera_of(config, posed_as.camid), *_chances(posed_as, config))
+    scene = camera.view(min(1.0, walk.random() + 0.004 * shot.step), size)
+    cast_shadow(scene, pose)
+    scene.alpha_composite(draw_person(person_of(config, shot.person), pose, size))
+    if walk.random() < camera.occlusion:
+        passer_by = person_of(config, 2 * STRANGER + shot.tracklet)
+        occlude(scene, DOMAINS[config.domain], passer_by, walk)
+    return camera.expose(scene, float(walk.uniform(0.82, 1.15)), frame)
+
+
+def _chances(shot: Shot, config: StreetConfig) -> tuple[np.random.Generator, np.random.Generator]:
+    """What decides a shot's walk, and what decides its frame."""
+    walk = (shot.person, shot.camid, shot.tracklet)
+    return _generator(config, _TRACKLET, *walk), _generator(config, _FRAME, *walk, shot.step)
+
+
+def _pose(
+    shot: Shot, camera: Camera, walk: np.random.Generator, frame: np.random.Generator
+) -> Pose:
     back = pi * walk.integers(2)
     pose = Pose(
         yaw=camera.yaw + back + walk.normal(0, 0.35),
@@ -186,14 +209,8 @@ def take(shot: Shot, config: StreetConfig) -> Image.Image:
         zoom=float(np.clip(walk.normal(1, 0.06), 0.85, 1.15)),
     )
     if shot.pid < 0:
-        pose = Pose(pose.yaw, pose.phase, pose.pitch, x=walk.choice((0.0, 1.0)), zoom=1.5)
-    scene = camera.view(min(1.0, walk.random() + 0.004 * shot.step), size)
-    cast_shadow(scene, pose)
-    scene.alpha_composite(draw_person(person_of(config, shot.person), pose, size))
-    if walk.random() < camera.occlusion:
-        passer_by = person_of(config, 2 * STRANGER + shot.tracklet)
-        occlude(scene, DOMAINS[config.domain], passer_by, walk)
-    return camera.expose(scene, float(walk.uniform(0.82, 1.15)), frame)
+        return Pose(pose.yaw, pose.phase, pose.pitch, x=walk.choice((0.0, 1.0)), zoom=1.5)
+    return pose
 
 
 @lru_cache(maxsize=1024)

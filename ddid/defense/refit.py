@@ -5,7 +5,9 @@ refits `H` alone: clean accuracy stays, accuracy under attack drops [summary].
 """
 
 import copy
+from collections.abc import Mapping
 
+import pandas as pd
 import torch
 
 from ddid.attack.loop import Budget
@@ -14,6 +16,32 @@ from ddid.defense.recipes.classifier_at import attack_classifier
 from ddid.errors import require
 from ddid.metric.losses import smooth_labels, soft_cross_entropy
 from ddid.model import ReIDNet, embed
+
+
+def refit_experiment(
+    nets: Mapping[str, ReIDNet], images: ImageSet, probes: int, steps: int, budget: Budget
+) -> pd.DataFrame:
+    """What each network's classifier is worth, as trained and refitted: accuracies in percent.
+
+    Args:
+        nets: networks by name, trained on the identities of `images`.
+        images: the training images.
+        probes: how many of them, evenly spread, the accuracies are measured on.
+        steps: of refitting.
+        budget: of the PGD attack.
+
+    Returns:
+        Columns `clean accuracy`, `PGD accuracy`; rows (name, `as trained`) and (name, `refitted`).
+    """
+    probe = images.take(torch.linspace(0, len(images) - 1, probes).long())
+    rows = {}
+    for name, net in nets.items():
+        pair = {"as trained": net, "refitted": refit_classifier(net, images, steps)}
+        for kind, head in pair.items():
+            clean = classifier_accuracy(head, probe, images.classes)
+            attacked = classifier_accuracy(head, probe, images.classes, budget)
+            rows[name, kind] = {"clean accuracy": clean, "PGD accuracy": attacked}
+    return pd.DataFrame(rows).T
 
 
 def refit_classifier(net: ReIDNet, images: ImageSet, steps: int = 300, lr: float = 0.01) -> ReIDNet:

@@ -4,6 +4,7 @@ import pytest
 from ddid.data.manifest import (
     COLUMNS,
     check_manifest,
+    has_matches,
     hold_out,
     query_gallery,
     read_manifest,
@@ -111,3 +112,25 @@ def test_an_empty_split_is_one_sentence():
         query_gallery(table(), "test")
     with pytest.raises(InputError, match="choose test or val"):
         query_gallery(table(), "train")
+
+
+def test_where_nobody_has_two_cameras_nothing_is_held_out():
+    rows = [("a.jpg", pid, 1, "train") for pid in (5, 6)]
+    frame = pd.DataFrame(rows, columns=["path", "pid", "camid", "split"]).assign(origin="real")
+    assert hold_out(frame, 0.0, seed=0).equals(frame)
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "matches"),
+    [
+        ((5, 1), (5, 2), True),
+        ((5, 1), (5, 1), False),
+        ((5, -1), (5, -1), True),
+        ((5, 1), (6, 2), False),
+    ],
+)
+def test_a_match_is_the_same_person_from_another_camera(query, gallery, matches):
+    rows = [("a.jpg", *query, "query"), ("b.jpg", *gallery, "gallery"), ("c.jpg", 5, 3, "train")]
+    frame = pd.DataFrame(rows, columns=["path", "pid", "camid", "split"])
+    assert has_matches(frame) == matches
+    assert not has_matches(frame[frame["split"] != "query"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddid.attack.loop import Budget
-from ddid.defense.refit import classifier_accuracy, refit_classifier
+from ddid.defense.refit import classifier_accuracy, refit_classifier, refit_experiment
 from ddid.errors import InputError
 from ddid.model import ModelConfig, ReIDNet
 
@@ -48,3 +48,14 @@ def test_a_part_of_the_images_keeps_the_classes_of_the_whole(net, colours):
     assert sum(shares) / len(colours) == pytest.approx(accuracy(refitted, colours))
     with pytest.raises(InputError, match="is no class"):
         classifier_accuracy(refitted, colours, colours.classes[1:])
+
+
+def test_the_experiment_compares_each_classifier_with_its_refitted_self(net, colours):
+    table = refit_experiment({"mine": net}, colours, 6, 100, Budget(steps=5))
+    assert list(table.index) == [("mine", "as trained"), ("mine", "refitted")]
+    assert list(table.columns) == ["clean accuracy", "PGD accuracy"]
+    assert (table["PGD accuracy"] <= table["clean accuracy"]).all()
+    probe = colours.take(torch.linspace(0, len(colours) - 1, 6).long())
+    for kind, head in (("as trained", net), ("refitted", refit_classifier(net, colours, 100))):
+        expected = classifier_accuracy(head, probe, colours.classes)
+        assert table.loc[("mine", kind), "clean accuracy"] == pytest.approx(expected)
