@@ -207,11 +207,13 @@ def prepare(street: int, prior: bool) -> pd.DataFrame:
     drafts = made.drafts(made.judge)
     identity, camera = made.oracle.agreement(ImageSet.read(drafts, SIZE))
     drafts["right"] = 100 * ((identity == 1) & (camera == 1)).double().numpy()
-    groups = [("first drafts", drafts[drafts["attempt"] == 0]), *drafts.groupby("verdict")]
-    rows = [(group, len(own), own["right"].mean()) for group, own in groups]
+    kinds = drafts["verdict"].where(drafts["verdict"] == KEPT, "rejected: " + drafts["verdict"])
+    groups = [("first drafts", drafts[drafts["attempt"] == 0]), *drafts.groupby(kinds)]
+    rows = [(kind, len(own), own["right"].mean()) for kind, own in groups]
     table = pd.DataFrame(rows, columns=["drafts", "number", "right"])
-    kind = "measured prior" if prior else "weak"
-    return table.assign(generator=kind, street=street)[["generator", "street", *table.columns]]
+    return table.assign(generator="measured prior" if prior else "weak", street=street)[
+        ["generator", "street", *table.columns]
+    ]
 
 
 def measure(name: str, street: int, seed: int) -> pd.DataFrame:
