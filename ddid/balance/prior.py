@@ -14,8 +14,10 @@ the sketch's own size, while most identities have no more images than exemplars 
 
 The network F contains the filter, in F's units, so the U-Net only learns what it misses. (The
 optimal denoiser of a whole data set is such a mean and repeats its images: Karras et al. 2022, B.3.
-Windows piece new images together: Kamb and Ganguli 2025. Hiding a training image from its own
-sketch was tried: 400 steps are too few for the U-Net to draw better what it then throws away.)
+Windows piece new images together: Kamb and Ganguli 2025. Two things were tried. Hiding a training
+image from its own sketch: 400 steps are too few for the U-Net to draw better what it then throws
+away. And cutting people out image by image, by what a camera's other images and an identity's other
+cameras show, before places without people: sharper pictures, and no gain in training from them.)
 """
 
 import math
