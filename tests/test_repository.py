@@ -88,6 +88,8 @@ def test_notebooks_are_clean(path):
     notebook = json.loads(path.read_text())
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids), "two cells of one name"
     for cell in code_cells(path):
         assert cell["outputs"] == []
         assert cell["execution_count"] is None
