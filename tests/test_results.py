@@ -211,3 +211,18 @@ def test_what_the_readme_says_of_balancing_holds():
             assert (attacked[drawn] > attacked[other]).all(), f"{drawn} {other}"
     quality = read_json(RESULTS / "demo.json")["02_diffusion_resampling"]["quality"]
     assert 0.5 < quality["rejected"]["identity_agreement"] < quality["kept"]["identity_agreement"]
+
+
+def test_what_the_readme_says_of_the_gate_holds():
+    attacked = by_seed("gate").loc[["fna", "sma", "ifgsm"]].groupby("seed").mean()
+    gain = attacked.sub(attacked["nothing"], axis=0)
+    drafts = gain["first drafts"]
+    for other in ("gate", "lenient gate", "oracle as gate", "most novel of five drafts"):
+        assert abs((gain[other] - drafts).mean()) < drafts.std(), other
+    assert (gain[["new photographs", "new photographs, known poses"]].min(axis=1) > drafts).all()
+    assert (gain["weak generator, first drafts"] < -5).all()
+    assert abs(gain["weak generator, gate"].mean()) < 1
+    right = verdict_table(read_rows("verdicts")).set_index(["generator", "drafts"])["right"]
+    right = right.str.removesuffix(" %").astype(int)["measured prior"]
+    assert right["first drafts"] > 95
+    assert (right > 80).all()
