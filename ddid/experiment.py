@@ -17,10 +17,9 @@ import torch
 
 from ddid.attack.loop import Budget
 from ddid.balance.strategies import STRATEGIES, strategy_manifest
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.data.manifest import query_gallery, read_manifest
 from ddid.data.market import read_market
-from ddid.data.street import StreetConfig, write_street
 from ddid.defense.fnes import FNES
 from ddid.defense.log import read_log
 from ddid.defense.meta import Meta
@@ -34,6 +33,7 @@ from ddid.pipeline import read_profile, run_notebooks
 from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
 from ddid.run import read_json, write_json
+from ddid.street.street import StreetConfig, write_street
 
 NOTEBOOK = "03_adversarial_meta_training"
 PHASE_1 = ("01_bias_analysis", "02_diffusion_resampling")

@@ -1,7 +1,7 @@
 import pytest
 
 from ddid.__main__ import main
-from ddid.data.street import StreetConfig, write_street
+from ddid.street.street import StreetConfig, write_street
 
 
 def test_the_doctor_names_versions_kernel_and_device(capsys):

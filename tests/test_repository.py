@@ -22,6 +22,7 @@ ALLOWED = {
     "checkpoint": {"errors", "run"},
     "data": FOUNDATION,
     "metric": FOUNDATION,
+    "street": FOUNDATION | {"data", "metric"},
     "model": FOUNDATION,
     "balance": FOUNDATION | TENSORS,
     "attack": FOUNDATION | TENSORS,

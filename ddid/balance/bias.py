@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from ddid.data.loading import ImageSet, to_unit
+from ddid.data.images import ImageSet, to_unit
 from ddid.errors import require
 
 THUMBNAIL = (16, 8)  # pixels; our choice: small enough to forget JPEG noise, not the pose

@@ -14,7 +14,7 @@ from torch import Tensor
 from ddid.balance.bias import nearest_difference, thumbnails
 from ddid.balance.seeds import seed_of
 from ddid.checkpoint import check_settings
-from ddid.data.loading import Augment, ImageSet, pk_batches, to_unit
+from ddid.data.images import Augment, ImageSet, pk_batches, to_unit
 from ddid.errors import require
 from ddid.metric.losses import batch_hard_triplet, smooth_labels, soft_cross_entropy
 from ddid.model import ModelConfig, ReIDNet, embed, load_model, save_model

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from ddid.balance.diffusion import centre, precondition
-from ddid.data.loading import to_unit
+from ddid.data.images import to_unit
 
 if TYPE_CHECKING:
     from ddid.balance.network import GeneratorConfig

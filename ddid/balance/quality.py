@@ -13,7 +13,7 @@ from ddid.balance.gate import Judge
 from ddid.balance.network import Generator
 from ddid.balance.sampler import SOLVERS
 from ddid.balance.synthesis import Sampling, draw_images
-from ddid.data.loading import ImageSet, to_unit
+from ddid.data.images import ImageSet, to_unit
 from ddid.errors import require
 from ddid.model import embed
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from ddid.balance.network import Generator, GeneratorConfig
 from ddid.balance.synthesis import Sampling, draw_images
 from ddid.balance.training import GeneratorTrainer, GeneratorTraining
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 
 
 class Speed(NamedTuple):

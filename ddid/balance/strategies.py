@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddid.balance.plan import COLUMNS
 from ddid.balance.resampling import balanced_manifest
-from ddid.data.loading import load_images, to_uint8, to_unit
+from ddid.data.images import load_images, to_uint8, to_unit
 from ddid.errors import require
 from ddid.run import atomic_write
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ddid.balance.diffusion import Guidance, guide, to_pixels
 from ddid.balance.network import Generator
 from ddid.balance.sampler import SOLVERS, Watch, karras_sigmas
-from ddid.data.loading import to_uint8
+from ddid.data.images import to_uint8
 from ddid.errors import require
 from ddid.run import Progress, atomic_write
 

@@ -28,7 +28,7 @@ from ddid.balance.prior import measure_sigma_data
 from ddid.balance.seeds import seed_of
 from ddid.balance.warp import apply_warps, draw_warps
 from ddid.checkpoint import Settings, check_settings, load_checkpoint, save_checkpoint
-from ddid.data.loading import ImageSet, to_unit
+from ddid.data.images import ImageSet, to_unit
 from ddid.errors import require
 from ddid.run import Progress, read_json
 

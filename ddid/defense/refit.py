@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from ddid.attack.loop import Budget
-from ddid.data.loading import ImageSet, to_unit
+from ddid.data.images import ImageSet, to_unit
 from ddid.defense.recipes.classifier_at import attack_classifier
 from ddid.errors import require
 from ddid.metric.losses import smooth_labels, soft_cross_entropy

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ddid.attack.loop import Budget
 from ddid.checkpoint import Settings, check_settings, load_checkpoint, save_checkpoint
-from ddid.data.loading import Augment, ImageSet, pk_batches, to_unit
+from ddid.data.images import Augment, ImageSet, pk_batches, to_unit
 from ddid.defense.discriminator import Discriminator
 from ddid.defense.log import PassCounter, TrainLog
 from ddid.defense.recipe import Batch, Recipe, Scene, Terms

@@ -16,7 +16,7 @@ from ddid import __version__
 from ddid.attack import ATTACKS, STANDARD
 from ddid.attack.loop import Budget
 from ddid.attack.unseen import seeded
-from ddid.data.loading import to_unit
+from ddid.data.images import to_unit
 from ddid.errors import require
 from ddid.model import ModelConfig, ReIDNet
 from ddid.report.probes import PROBES, Probe, Verdict, full_precision

@@ -10,7 +10,7 @@ from accelerate import PartialState
 from torch import nn
 
 from ddid.attack.loop import Budget
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.data.manifest import query_gallery
 from ddid.data.reading import read_data
 from ddid.errors import InputError, require

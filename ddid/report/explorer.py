@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddid.attack import ATTACKS
 from ddid.attack.loop import Budget
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.errors import InputError, require
 from ddid.metric.ranking import Embedded, rank
 from ddid.model import Embed, embed

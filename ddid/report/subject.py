@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ddid.attack.guides import Guides, find_guides
 from ddid.attack.suite import Scene
-from ddid.data.loading import ImageSet, to_unit
+from ddid.data.images import ImageSet, to_unit
 from ddid.errors import InputError, require
 from ddid.metric.distance import Metric, check_embeddings
 from ddid.metric.ranking import Embedded

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ddid.balance.network import Generator, GeneratorConfig, build, unet_settings
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 
 PIDS, CAMIDS = [3, 7, 20], [1, 2]
 SIZE = (16, 8)

@@ -17,7 +17,7 @@ from ddid.balance.bias import (
     tail_share,
     thumbnails,
 )
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.errors import InputError
 
 COUNTS = [3, 9, 1, 1, 6]

@@ -20,7 +20,7 @@ from ddid.balance.gate import (
 )
 from ddid.balance.resampling import balanced_manifest, rejections, resample
 from ddid.balance.synthesis import Sampling
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.data.manifest import check_manifest
 from ddid.errors import InputError
 

@@ -8,7 +8,7 @@ from ddid.balance.diffusion import Denoiser, centre
 from ddid.balance.network import GeneratorConfig, LabelledUNet
 from ddid.balance.prior import EXEMPLARS, Prior, agreement, evenly, silhouette
 from ddid.balance.sampler import karras_sigmas, multistep
-from ddid.data.loading import to_unit
+from ddid.data.images import to_unit
 
 
 @pytest.fixture

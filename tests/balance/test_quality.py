@@ -12,7 +12,7 @@ from ddid.balance.quality import (
     solver_errors,
 )
 from ddid.balance.synthesis import Sampling
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.errors import InputError
 
 

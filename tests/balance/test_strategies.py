@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddid.balance.strategies import STRATEGIES, augment, strategy_manifest
-from ddid.data.loading import load_images
+from ddid.data.images import load_images
 from ddid.data.manifest import check_manifest
 from ddid.errors import InputError
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from ddid.balance.network import Generator, GeneratorConfig
 from ddid.balance.synthesis import Sampling, draw_images
 from ddid.balance.training import GeneratorTrainer, GeneratorTraining
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from tests.benchmarks.timing import Row, compare
 
 IDENTITIES, CAMERAS, BATCH = 64, 6, 16

@@ -25,14 +25,14 @@ from ddid.balance.plan import Thresholds, resampling_plan
 from ddid.balance.resampling import balanced_manifest, resample
 from ddid.balance.synthesis import Sampling, synthesise
 from ddid.balance.training import GeneratorTraining, train_generator
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.data.manifest import read_manifest, write_manifest
 from ddid.data.market import read_market
-from ddid.data.street import FOLDERS, Shot, StreetConfig, plan_shots, take, write_street
 from ddid.defense.recipes import find_recipe
 from ddid.defense.training import TrainConfig
 from ddid.model import embed
 from ddid.run import atomic_write
+from ddid.street.street import FOLDERS, Shot, StreetConfig, plan_shots, take, write_street
 from tests.benchmarks.streets import (
     RESULTS,
     RUN,

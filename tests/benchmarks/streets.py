@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.data.manifest import query_gallery
 from ddid.data.market import read_market
-from ddid.data.street import StreetConfig, write_street
 from ddid.defense.recipe import Recipe
 from ddid.defense.training import TrainConfig, train
 from ddid.parameters import REPOSITORY
 from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
 from ddid.run import atomic_write
+from ddid.street.street import StreetConfig, write_street
 from ddid.sweep import enter_worker
 
 STREETS, STEPS, SIZE = (90, 91), 300, (64, 32)

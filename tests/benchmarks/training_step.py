@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.defense.recipes import find_recipe
 from ddid.defense.training import LAYOUT, TrainConfig, Trainer
 from ddid.model import ModelConfig, ReIDNet

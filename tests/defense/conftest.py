@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.defense.training import TrainConfig
 
 IDENTITIES, IMAGES = 6, 4

@@ -6,7 +6,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.defense.recipes import find_recipe
 from ddid.defense.training import TrainConfig, Trainer, describe_run
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddid.data.loading import ImageSet
+from ddid.data.images import ImageSet
 from ddid.report.subject import Subject
 
 

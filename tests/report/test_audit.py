@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ddid.attack.loop import Budget, ascend
 from ddid.attack.objectives import fna
-from ddid.data.loading import to_unit
+from ddid.data.images import to_unit
 from ddid.errors import InputError
 from ddid.report.audit import (
     AUDIT_ATTACKS,

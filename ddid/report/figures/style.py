@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ddid.data.loading import to_uint8
+from ddid.data.images import to_uint8
 
 P = ParamSpec("P")
 PALETTE = [to_rgb(color) for color in seaborn.color_palette("colorblind")]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddid.data.loading import Augment, ImageSet, load_images, pk_batches, to_uint8, to_unit
+from ddid.data.images import Augment, ImageSet, load_images, pk_batches, to_uint8, to_unit
 from ddid.errors import InputError
 
 LABELS = torch.tensor([0] * 9 + [1] * 4 + [2] + [3] * 6)

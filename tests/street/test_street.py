@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from ddid.data.market import read_market
-from ddid.data.street import Shot, StreetConfig, plan_shots, take, write_street
 from ddid.errors import InputError
+from ddid.street.street import Shot, StreetConfig, plan_shots, take, write_street
 
 SMALL = StreetConfig(
     train_identities=8,

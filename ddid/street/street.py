@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddid.data.camera import DOMAINS, Camera, cast_shadow, occlude
-from ddid.data.pedestrian import Person, Pose, draw_person, sample_person
 from ddid.errors import require
 from ddid.run import Progress, atomic_write, read_json, write_json
+from ddid.street.camera import DOMAINS, Camera, cast_shadow, occlude
+from ddid.street.pedestrian import Person, Pose, draw_person, sample_person
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 DOMINANT_SHARE = 0.8  # of a dominated identity's images, expected from its dominant camera
@@ -144,7 +144,7 @@ def plan_shots(config: StreetConfig) -> Iterator[Shot]:
 
 def _long_tail(config: StreetConfig) -> list[int]:
     """Images of each train identity: about rank ** -tail, at least 2, `images` on average."""
-    shares = np.arange(1, config.train_identities + 1) ** -config.tail
+    shares = np.arange(1.0, config.train_identities + 1) ** -config.tail
     counts = np.round(shares / shares.sum() * config.images * config.train_identities)
     return np.maximum(counts, 2).astype(int).tolist()
 

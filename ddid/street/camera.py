@@ -13,7 +13,7 @@ from math import pi
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
-from ddid.data.pedestrian import Color, Palette, Person, Pose, draw_person
+from ddid.street.pedestrian import Color, Palette, Person, Pose, draw_person
 
 PANORAMA = 8  # width of a camera's scene, in image widths
 

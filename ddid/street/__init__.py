@@ -1,0 +1,1 @@
+"""The procedural street: people, cameras and the data set they make."""
