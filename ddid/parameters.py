@@ -29,14 +29,25 @@ def notebook_names() -> list[str]:
     return names
 
 
+def notebook_path(notebook: str) -> Path:
+    """Where a notebook is: a name in `notebooks/` or `notebooks/studies/`, or a path to a file.
+
+    Raises:
+        InputError: no such notebook.
+    """
+    places = [NOTEBOOKS / f"{notebook}.ipynb", NOTEBOOKS / "studies" / f"{notebook}.ipynb"]
+    path = next((p for p in (Path(notebook), *places) if p.suffix and p.is_file()), None)
+    require(path is not None, f"no notebook {notebook}: choose of {', '.join(notebook_names())}")
+    return path  # type: ignore[return-value]
+
+
 def declared_parameters(notebook: str) -> dict[str, Literal]:
-    """Default values in the cell tagged `parameters` of `notebooks/NOTEBOOK.ipynb`.
+    """Default values in the cell tagged `parameters` of a notebook.
 
     Raises:
         InputError: no such notebook, no tagged cell, or a default that is not a literal.
     """
-    path = NOTEBOOKS / f"{notebook}.ipynb"
-    require(path.is_file(), f"no notebook {path}: choose one of {', '.join(notebook_names())}")
+    path = notebook_path(notebook)
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
     require(len(tagged) == 1, f"{path} needs one cell tagged `parameters`, it has {len(tagged)}")

@@ -9,14 +9,20 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
 from ddid.errors import InputError, require
-from ddid.parameters import NOTEBOOKS, check_parameters, declared_parameters, notebook_names
+from ddid.parameters import (
+    NOTEBOOKS,
+    check_parameters,
+    declared_parameters,
+    notebook_names,
+    notebook_path,
+)
 from ddid.run import collect_metrics, full_disk_told, read_json, resolve, write_json
 
 PROFILES = NOTEBOOKS / "profiles"
@@ -115,32 +121,44 @@ def run_profile(
     return root
 
 
-def run_notebooks(plans: Mapping[str, Mapping[str, Any]], root: Path) -> None:
+def identities(plans: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of each notebook, given those before it: equal ones write the same, whatever `out` is."""
+    found = [""]
+    for notebook, parameters in plans.items():
+        found.append(_fingerprint(notebook, parameters, found[-1]))
+    return found[1:]
+
+
+def run_notebooks(
+    plans: Mapping[str, Mapping[str, Any]], root: Path, console: TextIO | None = None
+) -> None:
     """Execute notebooks in order; those unchanged since they finished are left alone.
 
     Args:
-        plans: notebook name → its checked parameters, in the order of execution.
+        plans: notebook (its name, or a path to its file) → its checked parameters, in the order of
+            execution. Its folder in the run has its name.
         root: run folder.
+        console: told what happens, and what the notebooks print; standard output by default.
 
     Raises:
         InputError: a notebook stopped.
     """
-    fingerprint = ""
-    for number, (notebook, parameters) in enumerate(plans.items(), 1):
-        fingerprint = _fingerprint(notebook, parameters, fingerprint)
+    say = partial(print, file=console or sys.stdout, flush=True)
+    for number, (path, fingerprint) in enumerate(zip(plans, identities(plans), strict=True), 1):
+        parameters, notebook = plans[path], Path(path).stem
         title = f"[{number}/{len(plans)}] {notebook}"
         state = _state(root / notebook)
         if state == {"fingerprint": fingerprint, "finished": True}:
-            _say(f"{title}: already done")
+            say(f"{title}: already done")
             continue
         if state and state["fingerprint"] != fingerprint:
-            _say(f"    made under other settings, moved to {_set_aside(root, notebook)}")
-        _say(f"{title} ...")
+            say(f"    made under other settings, moved to {_set_aside(root, notebook)}")
+        say(f"{title} ...")
         begin = time.monotonic()
         write_json(root / notebook / STATE, {"fingerprint": fingerprint, "finished": False})
-        _execute(notebook, parameters, root / notebook)
+        _execute(notebook_path(path), parameters, root / notebook, console)
         write_json(root / notebook / STATE, {"fingerprint": fingerprint, "finished": True})
-        _say(f"{title}: {time.monotonic() - begin:.0f} s")
+        say(f"{title}: {time.monotonic() - begin:.0f} s")
 
 
 def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
@@ -163,7 +181,7 @@ def _fingerprint(notebook: str, parameters: Mapping[str, Any], before: str) -> s
 
     Not the data set: changed images under the same names are not noticed.
     """
-    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
     sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     settings = {name: value for name, value in parameters.items() if name != "out"}
     content = json.dumps([_library(), sources, settings, before], sort_keys=True)
@@ -191,22 +209,24 @@ def _set_aside(root: Path, notebook: str) -> Path:
     return target
 
 
-def _execute(notebook: str, parameters: Mapping[str, Any], folder: Path) -> None:
+def _execute(
+    path: Path, parameters: Mapping[str, Any], folder: Path, console: TextIO | None
+) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # frozen modules: a false alarm
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    output = folder / f"{notebook}.ipynb"
+    notebook, output = path.stem, folder / path.name
     try:
         with full_disk_told(output):
             papermill.execute_notebook(
-                NOTEBOOKS / f"{notebook}.ipynb",
+                path,
                 output,
                 parameters=dict(parameters),
                 kernel_name="python3",
                 progress_bar=False,
-                stdout_file=_Console(),
+                stdout_file=_Console(console),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # the kernel's own chatter
             )
     except DeadKernelError as error:
@@ -222,12 +242,10 @@ def _execute(notebook: str, parameters: Mapping[str, Any], folder: Path) -> None
 class _Console(io.StringIO):
     """Passes a notebook's standard output on as it comes."""
 
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream = stream or sys.stdout
+
     def write(self, text: str) -> int:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        self.stream.write(text)
+        self.stream.flush()
         return len(text)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
