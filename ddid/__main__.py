@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ddid import __version__
 from ddid.errors import InputError
-from ddid.run import progress_lines
+from ddid.progress import progress_lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ddid.errors import InputError, require
-from ddid.run import atomic_write
+from ddid.files import atomic_write
 
 FORMAT = 1
 

@@ -4,8 +4,7 @@ import torch
 
 from ddid.data.reading import read_data
 from ddid.errors import InputError
-from ddid.parameters import declared_parameters, notebook_names
-from ddid.run import environment
+from ddid.notebook import declared_parameters, environment, notebook_names
 
 
 def examine(data_root: str = "") -> list[str]:

@@ -27,12 +27,12 @@ from ddid.defense.recipe import Recipe
 from ddid.defense.recipes import find_recipe, tuned
 from ddid.defense.training import TrainConfig, describe_recipe, train
 from ddid.errors import require
+from ddid.files import read_json, write_json
 from ddid.model import ReIDNet, load_model
-from ddid.parameters import check_parameters, declared_parameters
+from ddid.notebook import check_parameters, declared_parameters
 from ddid.pipeline import read_profile, run_notebooks
 from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
-from ddid.run import read_json, write_json
 from ddid.street.street import StreetConfig, write_street
 
 NOTEBOOK = "03_adversarial_meta_training"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddid.errors import InputError, require
-from ddid.run import atomic_write, read_json, write_json
+from ddid.files import atomic_write, read_json, write_json
 
 Embed = Callable[[Tensor], Tensor]
 """Any callable from images in [0, 1], (B, 3, H, W), to embeddings (B, D)."""

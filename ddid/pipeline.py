@@ -16,14 +16,16 @@ from typing import Any, TextIO
 import yaml
 
 from ddid.errors import InputError, require
-from ddid.parameters import (
+from ddid.files import full_disk_told, read_json, write_json
+from ddid.notebook import (
     NOTEBOOKS,
     check_parameters,
+    collect_metrics,
     declared_parameters,
     notebook_names,
     notebook_path,
+    resolve,
 )
-from ddid.run import collect_metrics, full_disk_told, read_json, resolve, write_json
 
 PROFILES = NOTEBOOKS / "profiles"
 STATE = "state.json"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from ddid.errors import require
-from ddid.parameters import REPOSITORY
+from ddid.files import atomic_write, read_json, write_figure
+from ddid.notebook import REPOSITORY
 from ddid.report.figures.experiment import seed_dots
-from ddid.run import atomic_write, read_json, write_figure
 from ddid.summary import bias_table, robustness_table
 
 FIGURES = REPOSITORY / "figures"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ddid.run import read_json
+from ddid.files import read_json
 
 ATTACKS = {"clean": "clean", "fna": "FNA", "sma": "SMA", "ifgsm": "IFGSM"}
 RECIPES = {"none": "no defence", "metric_at": "metric adversarial training", "ddid": "DDID"}

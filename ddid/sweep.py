@@ -29,7 +29,9 @@ from ddid.experiment import (
     run_cell,
     settings,
 )
-from ddid.run import Progress, atomic_write, read_json, resolve
+from ddid.files import atomic_write, read_json
+from ddid.notebook import resolve
+from ddid.progress import Progress
 
 COLUMNS = ["recipe", "seed", "domain", "attack", "metric", "value", "profile", "hardware"]
 

@@ -2,9 +2,8 @@ import json
 
 import pytest
 
-from ddid import parameters
 from ddid.errors import InputError
-from ddid.parameters import check_parameters, declared_parameters, injected_names
+from ddid.notebook import check_parameters, declared_parameters, injected_names
 
 CELL = 'out = "runs/x"\nseed = 0\nlr = 0.1\nrecipes = ["none"]\nfast = False\n'
 
@@ -18,7 +17,7 @@ def write_notebook(folder, name, source):
 def notebooks(tmp_path, monkeypatch):
     write_notebook(tmp_path, "01_one", CELL)
     write_notebook(tmp_path, "02_two", "out = ''\nsteps = 3\n")
-    monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr("ddid.notebook.NOTEBOOKS", tmp_path)
     return tmp_path
 
 

@@ -10,15 +10,15 @@ import time
 import nbformat
 import pytest
 
-from ddid import parameters, pipeline
+from ddid import pipeline
 from ddid.__main__ import main
 from ddid.errors import InputError
+from ddid.files import read_json, write_json
 from ddid.pipeline import parse_overrides, plan_run, read_profile, run_profile
-from ddid.run import read_json, write_json
 
 FIRST = """
 from pathlib import Path
-from ddid.run import write_json
+from ddid.files import write_json
 print("step one")
 write_json(Path(out) / "01_one" / "metrics.json", {"seed": seed})
 with (Path(out) / "calls.txt").open("a") as calls: calls.write("one ")
@@ -27,7 +27,7 @@ SECOND = """
 import time
 from pathlib import Path
 from ddid.errors import InputError
-from ddid.run import read_json, write_json
+from ddid.files import read_json, write_json
 with (Path(out) / "calls.txt").open("a") as calls: calls.write("two ")
 time.sleep(wait)
 if not ok: raise InputError("the gallery is empty: add images")
@@ -37,8 +37,8 @@ write_json(Path(out) / "02_two" / "metrics.json", {"seed": before["seed"] * 2})
 DRIVER = """
 import sys
 from pathlib import Path
-from ddid import parameters, pipeline
-parameters.NOTEBOOKS = pipeline.NOTEBOOKS = Path(sys.argv[1])
+from ddid import notebook, pipeline
+notebook.NOTEBOOKS = pipeline.NOTEBOOKS = Path(sys.argv[1])
 pipeline.PROFILES = pipeline.NOTEBOOKS / "profiles"
 pipeline.run_profile("toy", sys.argv[2], ["wait=60.0"], resume=True)
 """
@@ -59,7 +59,7 @@ def notebooks(tmp_path, monkeypatch):
     write_notebook(folder, "01_one", 'out = ""\nseed = 0', FIRST)
     write_notebook(folder, "02_two", 'out = ""\nok = True\nwait = 0.0', SECOND)
     (folder / "profiles/toy.yaml").write_text("out: runs/toy\nseed: 4\n")
-    monkeypatch.setattr(parameters, "NOTEBOOKS", folder)
+    monkeypatch.setattr("ddid.notebook.NOTEBOOKS", folder)
     monkeypatch.setattr(pipeline, "NOTEBOOKS", folder)
     monkeypatch.setattr(pipeline, "PROFILES", folder / "profiles")
     return folder

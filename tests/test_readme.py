@@ -18,8 +18,8 @@ from safetensors.torch import save_model
 from torch import nn
 
 from ddid.data.manifest import read_manifest
-from ddid.parameters import notebook_names
-from ddid.run import REPOSITORY, read_json
+from ddid.files import read_json
+from ddid.notebook import REPOSITORY, notebook_names
 from ddid.street.street import StreetConfig, write_street
 
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]

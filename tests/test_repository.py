@@ -122,7 +122,7 @@ def test_notebooks_are_in_the_house_order(path):
 
 
 def test_a_parameter_has_one_default_type_in_all_notebooks():
-    from ddid.parameters import declared_parameters, notebook_names
+    from ddid.notebook import declared_parameters, notebook_names
 
     kinds: dict[str, set[str]] = {}
     for notebook in notebook_names():
@@ -133,7 +133,7 @@ def test_a_parameter_has_one_default_type_in_all_notebooks():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks/profiles").glob("*.yaml")))
 def test_profiles_name_real_parameters_of_the_right_type(path):
-    from ddid.parameters import check_parameters, notebook_names
+    from ddid.notebook import check_parameters, notebook_names
 
     profile = yaml.safe_load(path.read_text())
     for notebook in notebook_names():

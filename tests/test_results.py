@@ -4,6 +4,8 @@ import pytest
 from PIL import Image
 
 from ddid.errors import InputError
+from ddid.files import read_json, write_json
+from ddid.notebook import REPOSITORY
 from ddid.results import (
     EXPERIMENTS,
     FIGURES,
@@ -16,7 +18,6 @@ from ddid.results import (
     read_rows,
     verdict_table,
 )
-from ddid.run import REPOSITORY, read_json, write_json
 from ddid.summary import summary
 
 METRICS = {

@@ -11,7 +11,7 @@ from ddid.attack.guides import Guides
 from ddid.attack.loop import Budget, row_norm
 from ddid.errors import require
 from ddid.model import Embed
-from ddid.run import Progress
+from ddid.progress import Progress
 
 Family = Literal["standard", "unseen", "baseline"]
 

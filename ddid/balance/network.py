@@ -13,7 +13,7 @@ from ddid.balance.diffusion import Denoiser
 from ddid.balance.prior import Prior
 from ddid.balance.warp import WARPS
 from ddid.errors import InputError, require
-from ddid.run import atomic_write, read_json, write_json
+from ddid.files import atomic_write, read_json, write_json
 
 FORMAT = 2
 # c_noise = ln σ / 4 spans only ±1.5, but a positional embedding resolves steps of about 1.

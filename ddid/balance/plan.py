@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ddid.balance.bias import camera_counts
-from ddid.balance.seeds import seed_of
 from ddid.errors import require
+from ddid.seeds import seed_of
 
 COLUMNS = ["name", "pid", "camid", "seed", "reason"]
 FEW_IMAGES, ONE_CAMERA = "few images", "one camera dominates"

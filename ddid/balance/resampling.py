@@ -6,12 +6,12 @@ import pandas as pd
 
 from ddid.balance.gate import KEPT, Gate
 from ddid.balance.network import Generator
-from ddid.balance.seeds import seed_of
 from ddid.balance.synthesis import Sampling, synthesise
 from ddid.data.images import ImageSet
 from ddid.data.manifest import COLUMNS
 from ddid.errors import require
-from ddid.run import Progress
+from ddid.progress import Progress
+from ddid.seeds import seed_of
 
 
 def resample(

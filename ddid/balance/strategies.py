@@ -12,7 +12,7 @@ from ddid.balance.plan import COLUMNS
 from ddid.balance.resampling import balanced_manifest
 from ddid.data.images import load_images, to_uint8, to_unit
 from ddid.errors import require
-from ddid.run import atomic_write
+from ddid.files import atomic_write
 
 STRATEGIES = ("none", "repeat", "classical", "ungated", "gated")
 

@@ -16,7 +16,8 @@ from ddid.balance.network import Generator
 from ddid.balance.sampler import SOLVERS, Watch, karras_sigmas
 from ddid.data.images import to_uint8
 from ddid.errors import require
-from ddid.run import Progress, atomic_write
+from ddid.files import atomic_write
+from ddid.progress import Progress
 
 MARK = "ddid"  # the PNG text that says what an image was made from
 

@@ -25,12 +25,13 @@ from ddid.balance.network import (
     save_generator,
 )
 from ddid.balance.prior import measure_sigma_data
-from ddid.balance.seeds import seed_of
 from ddid.balance.warp import apply_warps, draw_warps
 from ddid.checkpoint import Settings, check_settings, load_checkpoint, save_checkpoint
 from ddid.data.images import ImageSet, to_unit
 from ddid.errors import require
-from ddid.run import Progress, read_json
+from ddid.files import read_json
+from ddid.progress import Progress
+from ddid.seeds import seed_of
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from ddid.errors import InputError, require
-from ddid.run import Progress
+from ddid.progress import Progress
 
 DECODERS = 4  # our choice: PIL releases the interpreter lock; more threads gain nothing on a laptop
 

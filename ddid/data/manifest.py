@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ddid.errors import InputError, require
-from ddid.run import atomic_write
+from ddid.files import atomic_write
 
 COLUMNS = ["path", "pid", "camid", "split", "origin"]
 SPLITS = {"train", "val", "query", "gallery"}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddid.errors import require
-from ddid.run import atomic_write
+from ddid.files import atomic_write
 
 
 class PassCounter:

@@ -24,8 +24,9 @@ from ddid.defense.recipe import Batch, Recipe, Scene, Terms
 from ddid.defense.recipes import find_recipe
 from ddid.defense.step import collect_gradients, prepare_batch
 from ddid.errors import require
+from ddid.files import read_json
 from ddid.model import ModelConfig, ReIDNet, load_model, save_model
-from ddid.run import Progress, read_json
+from ddid.progress import Progress
 
 LAYOUT = torch.channels_last  # our choice: measured faster on CPUs, by half in the inner attack
 

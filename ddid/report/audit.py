@@ -18,11 +18,12 @@ from ddid.attack.loop import Budget
 from ddid.attack.unseen import seeded
 from ddid.data.images import to_unit
 from ddid.errors import require
+from ddid.files import write_json
 from ddid.model import ModelConfig, ReIDNet
+from ddid.progress import Progress
 from ddid.report.probes import PROBES, Probe, Verdict, full_precision
 from ddid.report.robustness import Plan, Robustness, evaluate, over_eps, over_steps, sweep
 from ddid.report.subject import Subject
-from ddid.run import Progress, write_json
 
 HUGE = 128  # levels: half the range, no person is left to recognize
 PROBED = 32  # images in the probes' one batch, which must fit beside its gradient

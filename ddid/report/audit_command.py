@@ -14,13 +14,14 @@ from ddid.data.images import ImageSet
 from ddid.data.manifest import query_gallery
 from ddid.data.reading import read_data
 from ddid.errors import InputError, require
+from ddid.files import write_figure
 from ddid.model import Embed
+from ddid.progress import Progress
 from ddid.report.audit import Audit, audit, curve_axes, verdict_table
 from ddid.report.figures.robustness import budget_curves, robustness_bars
 from ddid.report.page import write_page
 from ddid.report.robustness import Plan
 from ddid.report.subject import Subject, evenly
-from ddid.run import Progress, write_figure
 
 
 @dataclass(frozen=True)

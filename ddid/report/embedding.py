@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ddid.errors import require
+from ddid.files import atomic_write
 from ddid.metric.distance import normalize
 from ddid.metric.ranking import Embedded
 from ddid.model import embed
 from ddid.report.robustness import Plan, attack_images
 from ddid.report.subject import Subject
-from ddid.run import atomic_write
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from string import Template
 
 import pandas as pd
 
-from ddid.run import atomic_write
+from ddid.files import atomic_write
 
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>$title</title><style>

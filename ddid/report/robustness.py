@@ -17,12 +17,13 @@ from ddid.attack import ATTACKS, STANDARD, craft
 from ddid.attack.loop import Budget
 from ddid.attack.suite import find_attack
 from ddid.errors import require
+from ddid.files import read_json, write_json
 from ddid.metric.distance import Metric
 from ddid.metric.ranking import Ranking, rank
 from ddid.model import Embed
 from ddid.model import embed as embed_all
+from ddid.progress import Progress
 from ddid.report.subject import Subject
-from ddid.run import Progress, read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from ddid.errors import require
-from ddid.run import Progress, atomic_write, read_json, write_json
+from ddid.files import atomic_write, read_json, write_json
+from ddid.progress import Progress
 from ddid.street.camera import DOMAINS, Camera, cast_shadow, occlude
 from ddid.street.pedestrian import Person, Pose, draw_person, sample_person
 

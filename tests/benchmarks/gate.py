@@ -30,8 +30,8 @@ from ddid.data.manifest import read_manifest, write_manifest
 from ddid.data.market import read_market
 from ddid.defense.recipes import find_recipe
 from ddid.defense.training import TrainConfig
+from ddid.files import atomic_write
 from ddid.model import embed
-from ddid.run import atomic_write
 from ddid.street.street import FOLDERS, Shot, StreetConfig, plan_shots, take, write_street
 from tests.benchmarks.streets import (
     RESULTS,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ddid.run import atomic_write
+from ddid.files import atomic_write
 from tests.benchmarks.timing import hardware
 
 MODULES = ("ranking", "attack_step", "training_step", "diffusion")

@@ -17,10 +17,10 @@ from ddid.data.manifest import query_gallery
 from ddid.data.market import read_market
 from ddid.defense.recipe import Recipe
 from ddid.defense.training import TrainConfig, train
-from ddid.parameters import REPOSITORY
+from ddid.files import atomic_write
+from ddid.notebook import REPOSITORY
 from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
-from ddid.run import atomic_write
 from ddid.street.street import StreetConfig, write_street
 from ddid.sweep import enter_worker
 

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
 
-from ddid import parameters
 from ddid.errors import InputError
-from ddid.run import REPOSITORY, atomic_write, open_run, read_json, resolve, write_json
+from ddid.files import atomic_write, read_json, write_json
+from ddid.notebook import REPOSITORY, open_run, resolve
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def namespace(tmp_path, monkeypatch):
     cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}}
     cell["source"] = ['out = "runs/x"\n', "seed = 0\n"]
     (tmp_path / "01_one.ipynb").write_text(json.dumps({"cells": [cell]}))
-    monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr("ddid.notebook.NOTEBOOKS", tmp_path)
     return {"out": str(tmp_path / "run"), "seed": 3, "other": object()}
 
 
