@@ -1,16 +1,12 @@
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from ddid.errors import InputError
 from ddid.files import read_json, write_json
 from ddid.notebook import REPOSITORY
 from ddid.results import (
     EXPERIMENTS,
-    FIGURES,
     RESULTS,
-    draw_experiments,
     fill_tables,
     gain_table,
     identity_gain_table,
@@ -101,18 +97,6 @@ def test_variants_are_compared_street_by_street(tmp_path):
     }
     assert lines["tuning"] == ["| variant | fna |", "|---|---|", "| ddid | +2.5 |"]
     assert lines["options"] == ["| variant | fna |", "|---|---|", "| ddid, b | -4.0 |"]
-
-
-def test_figures_of_the_experiments_are_what_the_results_say(tmp_path):
-    draw_experiments(tmp_path)
-    for name in EXPERIMENTS:
-        with (
-            Image.open(tmp_path / f"{name}.png") as new,
-            Image.open(FIGURES / f"{name}.png") as old,
-        ):
-            assert new.size == old.size
-            change = np.asarray(new, dtype=float) - np.asarray(old, dtype=float)
-        assert np.abs(change).mean() < 1, f"{name}.png: run `ddid tables`"
 
 
 def test_identities_under_attack_are_averaged_over_the_attacks_first():

@@ -99,9 +99,8 @@ def load_factory(spec: str, weights: str = "") -> Embed:
 
 def show(result: Audit, title: str, scores_title: str, out: Path) -> None:
     """Draw the figures and write the page that shows everything."""
-    scores = result.robustness.rows().assign(model=title)
     figures = {
-        "robustness_bars": robustness_bars(scores),
+        "robustness_bars": robustness_bars({title: result.robustness.rankings}),
         "budget_curves": budget_curves(curve_axes(result.curves.assign(model=title))),
     }
     for name, figure in figures.items():

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from ddid.errors import require
 from ddid.files import atomic_write
@@ -27,6 +29,7 @@ class UnderAttack:
     clean: Embedded
     attacked: Embedded
     own: Tensor  # (Q, D) mean clean embedding of each query's identity
+    far: Tensor  # (Q, D) that of the farthest other identity, which the attack may aim at
 
     @classmethod
     def of(cls, subject: Subject, attack: str, plan: Plan) -> "UnderAttack":
@@ -34,8 +37,18 @@ class UnderAttack:
         images, _ = attack_images(attack, subject, plan)
         clean, gallery = subject.sides(subject.query_features, subject.gallery_features)
         attacked = Embedded(embed(subject.embed, images), clean.pids, clean.camids)
-        own = subject.guides("query", plan.metric).same.cpu()
-        return cls(images, gallery, clean, attacked, own)
+        guides = subject.guides("query", plan.metric)
+        return cls(images, gallery, clean, attacked, guides.same.cpu(), guides.far.cpu())
+
+    def similarities(self) -> pd.DataFrame:
+        """Cosine similarity of each query to its own identity, and to the one farthest from it."""
+        return pd.DataFrame(
+            {
+                f"{name}, {state}": cosine_similarity(query.embeddings, target).numpy()
+                for name, target in (("own", self.own), ("farthest", self.far))
+                for state, query in (("clean", self.clean), ("attacked", self.attacked))
+            }
+        )
 
     def shift(self) -> dict[str, float]:
         """How far the attack moved embeddings, in cosine similarity, means over the queries.
@@ -43,13 +56,12 @@ class UnderAttack:
         `own_clean` and `own_attacked`: to the mean embedding of the query's identity; `kept`: of
         the attacked embedding to the clean one.
         """
-        own, clean, attacked = (
-            normalize(part) for part in (self.own, self.clean.embeddings, self.attacked.embeddings)
-        )
+        means = self.similarities().mean()
+        kept = cosine_similarity(self.clean.embeddings, self.attacked.embeddings)
         return {
-            "own_clean": float((clean * own).sum(1).mean()),
-            "own_attacked": float((attacked * own).sum(1).mean()),
-            "kept": float((clean * attacked).sum(1).mean()),
+            "own_clean": float(means["own, clean"]),
+            "own_attacked": float(means["own, attacked"]),
+            "kept": float(kept.mean()),
         }
 
 

@@ -145,8 +145,10 @@ class Explorer:
             f"change shown ×{gain}\n"
             f"average precision {view.ap_before:.0f} % → {view.ap_after:.0f} %",
             {title: pictures(image)[0] for title, image in titles.items()},
-            self._answers("before", view.image, view.before),
-            self._answers("after", view.attacked, view.after),
+            [
+                self._answers("before", view.image, view.before),
+                self._answers("after", view.attacked, view.after),
+            ],
         )
 
     def png(self) -> bytes:

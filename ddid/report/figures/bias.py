@@ -1,18 +1,22 @@
 """Figures of bias: images per identity, and which cameras they come from."""
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import seaborn
 
-from ddid.report.figures.style import CLEAN, NEUTRAL, PALETTE, new_figure, paper_style
+from ddid.report.figures.style import ATTACKED, CLEAN, NEUTRAL, Drawn, new_figure, paper_style
 
-SYNTHETIC = PALETTE[1]
+SHARES = {
+    "dominance": "images from the most\nfrequent camera (%)",
+    "near_duplicates": "images that nearly\nrepeat another (%)",
+}
 
 
 @paper_style
-def images_per_identity(manifest: pd.DataFrame, wanted: int | None = None) -> Figure:
+def images_per_identity(manifest: pd.DataFrame, wanted: int | None = None) -> Drawn:
     """Real train images per identity, most photographed first, synthetic ones stacked on top.
+
+    {real} real and {synthetic} synthetic images of {identities} identities; {least} to {most} real
+    ones each.
 
     Args:
         manifest: its train rows count, by `origin`.
@@ -21,69 +25,67 @@ def images_per_identity(manifest: pd.DataFrame, wanted: int | None = None) -> Fi
     train = manifest[manifest["split"] == "train"]
     counts = pd.crosstab(train["pid"], train["origin"])
     counts = counts.reindex(columns=["real", "synthetic"], fill_value=0)
-    counts = counts.sort_values("real", ascending=False)
+    counts = counts.sort_values("real", ascending=False).reset_index(drop=True)
     figure, axes = new_figure(6, 2.2)
-    ax, place = axes[0, 0], np.arange(len(counts))
-    ax.bar(place, counts["real"], width=1, color=CLEAN, label="real")
+    ax, real = axes[0, 0], counts["real"]
+    ax.bar(counts.index, real, width=1, color=CLEAN, label="real")
     if counts["synthetic"].any():
-        top = counts["real"]
-        ax.bar(place, counts["synthetic"], 1, bottom=top, color=SYNTHETIC, label="synthetic")
+        ax.bar(counts.index, counts["synthetic"], 1, real, color=ATTACKED, label="synthetic")
     if wanted:
         ax.axhline(wanted, color=NEUTRAL, linestyle="--", linewidth=1, label=f"δ1 = {wanted}")
     ax.set(xlabel="identity, most photographed first", ylabel="train images", xlim=(-0.5, None))
     ax.grid(False, axis="x")
     ax.legend(ncols=3)
-    return figure
+    sums = {name: int(total) for name, total in counts.sum().items()}
+    return figure, sums | {"identities": len(counts), "least": real.min(), "most": real.max()}
 
 
 @paper_style
-def camera_shares(before: pd.DataFrame, after: pd.DataFrame | None = None) -> Figure:
+def camera_shares(before: pd.DataFrame, after: pd.DataFrame | None = None) -> Drawn:
     """Share of each camera in each identity's images, as a heat map, one panel a manifest.
 
+    A row is one of {identities} identities, the same one in every panel: dark where one camera
+    took most of its images, evenly pale where all cameras did.
+
     Args:
-        before: manifest whose train rows are shown.
+        before: manifest whose train rows are shown, and whose shares order the rows.
         after: the balanced one, in a second panel.
     """
     panels = {"before": before} if after is None else {"before": before, "after": after}
+    trains = {title: rows[rows["split"] == "train"] for title, rows in panels.items()}
+    shares = {
+        t: 100 * pd.crosstab(r["pid"], r["camid"], normalize="index") for t, r in trains.items()
+    }
+    order = shares["before"].max(axis=1).sort_values(ascending=False, kind="stable").index
     figure, axes = new_figure(3.2 * len(panels), 3, 1, len(panels), sharey=True)
-    for ax, (title, manifest) in zip(axes[0], panels.items(), strict=True):
-        _share_map(ax, manifest, title if len(panels) > 1 else "")
+    for ax, (title, table) in zip(axes[0], shares.items(), strict=True):
+        seaborn.heatmap(
+            table.reindex(order), ax=ax, cmap="mako_r", vmin=0, vmax=100, yticklabels=False,
+            cbar=ax is axes[0, -1], cbar_kws={"label": "share of its images (%)"},
+        )  # fmt: skip
+        ax.set(title=title * (len(panels) > 1), xlabel="camera", ylabel="")
     axes[0, 0].set_ylabel("identity, most one-sided first")
-    figure.colorbar(axes[0, 0].images[0], ax=axes[0], label="share of the identity's images")
-    return figure
-
-
-def _share_map(ax: Axes, manifest: pd.DataFrame, title: str) -> None:
-    train = manifest[manifest["split"] == "train"]
-    shares = pd.crosstab(train["pid"], train["camid"], normalize="index")
-    shares = shares.loc[shares.max(axis=1).sort_values(ascending=False).index]
-    ax.imshow(shares, aspect="auto", cmap="mako_r", vmin=0, vmax=1, interpolation="nearest")
-    ax.set(title=title, xlabel="camera", yticks=[])
-    ax.set_xticks(range(shares.shape[1]), [str(camid) for camid in shares.columns])
-    ax.grid(False)
+    return figure, {"identities": len(order)}
 
 
 @paper_style
-def bias_of_identities(table: pd.DataFrame) -> Figure:
+def bias_of_identities(table: pd.DataFrame) -> Drawn:
     """Distributions over identities: camera dominance, near-duplicates, effective images.
+
+    {identities} identities. Effective images (Vendi score): 1 if all images of an identity look
+    alike, on the dashed line if all differ.
 
     Args:
         table: `identity_bias` joined with `image_bias`.
     """
-    figure, axes = new_figure(6.6, 2, 1, 3)
-    panels = {
-        "dominance": "share of the\nmost frequent camera",
-        "near_duplicates": "share of\nnear-duplicates",
-    }
-    for ax, (name, label) in zip(axes[0], panels.items(), strict=False):
-        ax.hist(table[name].dropna(), bins=12, range=(0, 1), color=CLEAN)
-        ax.set(xlabel=label)
-    axes[0, 0].set_ylabel("identities")
-    ax = axes[0, 2]
-    ax.scatter(table["images"], table["effective_images"], s=9, color=CLEAN, alpha=0.7)
-    most = table["images"].max()
-    ax.plot([1, most], [1, most], color=NEUTRAL, linestyle="--", linewidth=1)
-    ax.set(
-        xlabel="images", ylabel="effective images", ylim=(0, table["effective_images"].max() * 1.2)
-    )
-    return figure
+    figure, axes = new_figure(6.8, 2.1, 1, 3)
+    for ax, (name, label) in zip(axes[0], SHARES.items(), strict=False):
+        seaborn.histplot(100 * table[name], bins=12, binrange=(0, 100), ax=ax)
+        ax.set(xlabel=label, ylabel="identities")
+    ax, most = axes[0, 2], table["images"].max()
+    seaborn.scatterplot(table, x="images", y="effective_images", s=12, ax=ax)
+    ax.plot([1, most], [1, most], color=NEUTRAL, linestyle="--", linewidth=1, label="all differ")
+    highest = 1.3 * table["effective_images"].max()
+    ax.set(xlabel="images of the identity", ylabel="effective images", ylim=(0, highest))
+    ax.legend(loc="lower right")
+    return figure, {"identities": len(table)}

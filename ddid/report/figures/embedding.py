@@ -1,61 +1,89 @@
-"""Maps of embedding space: where queries lie, and where an attack carries them."""
+"""Embedding space: where queries lie, where an attack carries them, how similar they stay."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ddid.report.embedding import Projection
-from ddid.report.figures.style import NEUTRAL, new_figure, paper_style
+from ddid.report.figures.style import NEUTRAL, PALETTE, Drawn, new_figure, paper_style
 
 KEY = {"gallery": ".", "clean query": "o", "attacked query": "X"}  # what a marker means
 
 
 @paper_style
 def embedding_maps(
-    projections: dict[str, Projection],
+    projections: Mapping[str, Projection],
     query_pids: np.ndarray,
     gallery_pids: np.ndarray,
-    shown: list[int],
-) -> Figure:
-    """One map a model; the identities in `shown` have colours, all others are grey.
+    shown: Sequence[int],
+) -> Drawn:
+    """One map a model; a line joins each shown query's clean place to its attacked one.
 
-    A line joins each shown query's clean place to its attacked one.
+    UMAP of {gallery} gallery and {queries} query images, {shown} identities in colour. Each model
+    has a map of its own. Only neighbourhoods mean something: lengths and distances on the map, and
+    its axes, are not to be read.
+
+    Args:
+        projections: model → places of its embeddings.
+        query_pids, gallery_pids: identities of the points.
+        shown: the identities with a colour, ten at most; all others are grey.
     """
-    figure, axes = new_figure(2.4 * len(projections), 2.75, 1, len(projections))
-    colors = dict(zip(shown, seaborn.husl_palette(len(shown), l=0.55), strict=True))
+    figure, axes = new_figure(2.5 * len(projections) + 0.9, 2.7, 1, len(projections))
+    colors = dict(zip(shown, PALETTE, strict=False))
     for cell, (title, projection) in zip(axes[0], projections.items(), strict=True):
-        _draw(cell, projection, query_pids, gallery_pids, colors)
-        cell.set(title=title, xticks=[], yticks=[], xlabel="UMAP 1")
-    axes[0, 0].set_ylabel("UMAP 2")
+        _dots(cell, projection.gallery, s=4, color="0.85")
+        for pid, color in colors.items():
+            mine, known = query_pids == pid, projection.gallery[gallery_pids == pid]
+            _draw(cell, known, projection.clean[mine], projection.attacked[mine], color)
+        cell.set(title=title, xticks=[], yticks=[])
+    dots = [(name, NEUTRAL, marker) for name, marker in KEY.items()]
+    dots += [(f"identity {pid}", color, "o") for pid, color in colors.items()]
     handles = [
-        Line2D([], [], linestyle="", color=NEUTRAL, label=name, marker=marker)
-        for name, marker in KEY.items()
+        Line2D([], [], linestyle="", label=name, color=color, marker=marker)
+        for name, color, marker in dots
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(KEY))
-    return figure
+    figure.legend(handles=handles, loc="outside right center")
+    counts = {"gallery": len(gallery_pids), "queries": len(query_pids)}
+    return figure, counts | {"shown": len(colors)}
+
+
+@paper_style
+def similarity_histograms(similarities: Mapping[str, pd.DataFrame]) -> Drawn:
+    """How similar each query is to its own identity and to the farthest other, one panel a model.
+
+    {queries} queries; cosine similarity to mean clean embeddings. Unlike places on a map this is
+    what ranks: the less “own, attacked” overlaps “own, clean”, the more right answers are lost.
+
+    Args:
+        similarities: model → a row a query, a column a curve.
+    """
+    parts = [
+        table.melt(var_name="to", value_name="similarity").assign(model=model)
+        for model, table in similarities.items()
+    ]
+    grid = seaborn.displot(
+        pd.concat(parts), x="similarity", hue="to", col="model", element="step", height=2.1,
+        binwidth=0.05, alpha=0.25,
+    )  # fmt: skip
+    grid.set_titles("{col_name}").set_axis_labels("cosine similarity", "queries")
+    grid.legend.set_title(None)
+    return grid.figure, {"queries": len(next(iter(similarities.values())))}
 
 
 def _draw(
-    axes: Axes,
-    projection: Projection,
-    query_pids: np.ndarray,
-    gallery_pids: np.ndarray,
-    colors: dict[int, tuple[float, float, float]],
+    axes: Axes, gallery: np.ndarray, clean: np.ndarray, attacked: np.ndarray, color: Any
 ) -> None:
-    _dots(axes, projection.gallery, s=4, color="0.85")
-    for pid, color in colors.items():
-        _dots(axes, projection.gallery[gallery_pids == pid], s=7, color=color)
-        mine = query_pids == pid
-        clean, attacked = projection.clean[mine], projection.attacked[mine]
-        moves = list(np.stack([clean, attacked], axis=1))  # (points, 2 ends, 2)
-        axes.add_collection(LineCollection(moves, colors=[color], linewidths=0.5))
-        _dots(axes, clean, s=22, color=color, edgecolors="white")
-        _dots(axes, attacked, s=26, color=color, edgecolors="white", marker="X")
+    moves = list(np.stack([clean, attacked], axis=1))  # (points, 2 ends, 2)
+    axes.add_collection(LineCollection(moves, colors=[color], linewidths=0.5))
+    _dots(axes, gallery, s=7, color=color)
+    _dots(axes, clean, s=22, color=color, edgecolors="white")
+    _dots(axes, attacked, s=26, color=color, edgecolors="white", marker="X")
 
 
 def _dots(axes: Axes, points: np.ndarray, **style: Any) -> None:

@@ -4,35 +4,45 @@ from collections.abc import Sequence
 
 import pandas as pd
 import seaborn
-from matplotlib.figure import Figure
 
-from ddid.report.figures.robustness import METRICS, title_of
-from ddid.report.figures.style import NEUTRAL, PALETTE, new_figure, paper_style
+from ddid.errors import require
+from ddid.report.figures.robustness import METRICS
+from ddid.report.figures.style import NEUTRAL, Drawn, new_figure, paper_style
 
 
 @paper_style
-def seed_dots(rows: pd.DataFrame, attacks: Sequence[str], metric: str = "mAP") -> Figure:
+def seed_dots(
+    rows: pd.DataFrame, attacks: Sequence[str], metric: str = "mAP", over: str = ""
+) -> Drawn:
     """One panel per attack, one line per thing compared: its mean, and a small dot for each seed.
 
+    {what}. Further right is better. Diamond: mean of {seeds} seeds; dot: one seed. “unseen” is the
+    mean over attacks that nobody trained on.
+
     Args:
-        rows: tidy; the first column names what is compared, then seed, attack, metric, value
-            (percent).
+        rows: tidy; the first column names what is compared, then seed, attack, metric, value (%).
         attacks: the panels, in order; those that no row has are left out.
         metric: which metric to draw.
+        over: draw what each gains over this one under the same seed: without what seeds share.
     """
-    by = rows.columns[0]
-    rows = rows[rows["metric"] == metric]
+    by, rows = rows.columns[0], rows[rows["metric"] == metric]
     attacks = [name for name in attacks if name in set(rows["attack"])]
+    if over:
+        require(over in set(rows[by]), f"no row of {over!r} to compare the others with")
+        base = rows[rows[by] == over].set_index(["attack", "seed"])["value"]
+        shared = base.reindex(pd.MultiIndex.from_frame(rows[["attack", "seed"]])).to_numpy()
+        rows = rows.assign(value=rows["value"] - shared)[rows[by] != over]
     names = list(dict.fromkeys(rows[by]))
     size = (1.2 * len(attacks) + 1.4, 0.2 * len(names) + 0.8)
     figure, axes = new_figure(*size, 1, len(attacks), sharey=True)
     for ax, attack in zip(axes[0], attacks, strict=True):
+        dots = {"x": "value", "y": by, "order": names, "ax": ax}
         own = rows[rows["attack"] == attack]
-        dots = {"data": own, "x": "value", "y": by, "order": names, "ax": ax}
-        seaborn.stripplot(**dots, color=NEUTRAL, size=2.5, jitter=False)
-        seaborn.pointplot(
-            **dots, color=PALETTE[0], errorbar=None, linestyle="none", marker="D", markersize=4
-        )
-        ax.set(title=title_of(attack), xlabel=METRICS.get(metric, metric), ylabel="")
+        seaborn.stripplot(own, **dots, color=NEUTRAL, size=2.5, jitter=False)
+        seaborn.pointplot(own, **dots, errorbar=None, linestyle="none", marker="D", markersize=4)
+        ax.set(title=attack, xlabel="points" if over else METRICS[metric], ylabel="")
         ax.grid(axis="y", visible=True)
-    return figure
+        if over:
+            ax.axvline(0, color=NEUTRAL, linewidth=0.8, linestyle="--")
+    gain = f" less that of {over} under the same seed, 0 (dashed): no difference"
+    return figure, {"what": metric + gain * bool(over), "seeds": rows["seed"].nunique()}

@@ -1,34 +1,43 @@
 """Grad-CAM maps laid over clean and attacked queries."""
 
+from collections.abc import Mapping
+
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 
-from ddid.report.figures.style import new_figure, paper_style, show_image
+from ddid.report.figures.style import Drawn, new_figure, paper_style, show_image
 
-MAP_WEIGHT = 0.55  # of the heat over the picture
+OPACITY = 0.65  # of the heat where it is greatest
 
 
 @paper_style
-def attention_maps(pictures: np.ndarray, rows: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Queries in columns; each row is one model on clean or attacked pictures.
+def attention_maps(
+    pictures: np.ndarray, columns: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> Drawn:
+    """A row a query: the picture, then where each model looks, clean and attacked.
+
+    Grad-CAM: bright pixels speak for the query's own identity. Each image has its own scale, so
+    compare places, not brightness. The maps are coarse and enlarged: their edges mean nothing.
 
     Args:
-        pictures: clean queries, uint8 (B, H, W, 3), the first row.
-        rows: label → (pictures the model saw (B, H, W, 3), their maps (B, H, W) in [0, 1]).
+        pictures: clean queries, uint8 (B, H, W, 3), the first column.
+        columns: label → (pictures the model saw (B, H, W, 3), their maps (B, H, W) in [0, 1]).
     """
-    figure, axes = new_figure(
-        0.75 * len(pictures), 1.4 * (len(rows) + 1), len(rows) + 1, len(pictures)
-    )
-    _line(axes[0], "query", pictures)
-    for line, (label, (seen, maps)) in zip(axes[1:], rows.items(), strict=True):
-        heat = 255 * colormaps["inferno"](maps)[..., :3]
-        weight = MAP_WEIGHT * maps[..., None]
-        _line(line, label, ((1 - weight) * seen + weight * heat).astype(np.uint8))
-    return figure
+    rows, (height, width) = len(pictures), pictures.shape[1:3]
+    tall = min(1.3, 6 / rows)
+    size = (1.08 * tall * width / height * (len(columns) + 1) + 0.7, tall * rows + 0.3)
+    figure, axes = new_figure(*size, rows, len(columns) + 1)
+    for place, line in enumerate(axes):
+        show_image(line[0], pictures[place], "" if place else "query")
+        for cell, (label, (seen, maps)) in zip(line[1:], columns.items(), strict=True):
+            show_image(cell, seen[place], "" if place else label)
+            heat = lay_heat(cell, maps[place])
+    label = "share of the image's\nlargest contribution"
+    figure.colorbar(heat, ax=axes, shrink=min(1, 2.5 / tall / rows), aspect=30, label=label)
+    return figure, {}
 
 
-def _line(line: np.ndarray, label: str, pictures: np.ndarray) -> None:
-    for cell, picture in zip(line, pictures, strict=True):
-        show_image(cell, picture)
-    line[0].set_ylabel(label, fontsize=7)
+def lay_heat(axes: Axes, heat: np.ndarray) -> AxesImage:
+    """Lay a map (H, W) in [0, 1] over the picture that `axes` shows; where it is 0, nothing."""
+    return axes.imshow(heat, alpha=OPACITY * heat, cmap="inferno", vmin=0, vmax=1)

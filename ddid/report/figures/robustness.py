@@ -2,114 +2,113 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from ddid.report.figures.style import NEUTRAL, PALETTE, new_figure, paper_style
+from ddid.metric.ranking import Ranking
+from ddid.report.figures.style import Drawn, new_figure, paper_style
 
 METRICS = {"mAP": "mAP (%)", "rank1": "Rank-1 (%)"}
-SHOWN = {"clean": "clean", "worst": "worst case", "mifgsm": "MI-FGSM", "auto": "auto-step"}
-UPPER = ("fna", "sma", "ifgsm", "fgsm", "odfa")
+AXES = {"eps": "eps (255ths of the pixel range)", "steps": "steps of the attack"}
+DRAWS = 300  # of a bootstrap: enough for whiskers that move by less than their line is wide
 
-
-def title_of(attack: str) -> str:
-    """Name of an attack as the field writes it."""
-    return SHOWN.get(attack, attack.upper() if attack in UPPER else attack)
+Rankings = Mapping[str, Mapping[str, Ranking]]
+"""Model → condition ("clean", an attack, "worst") → its ranking."""
 
 
 @paper_style
-def robustness_bars(table: pd.DataFrame, metric: str = "mAP") -> Figure:
-    """One group of bars per attack, one bar per model; the worst case stands last.
+def robustness_bars(rankings: Rankings, metric: str = "mAP") -> Drawn:
+    """One group of bars per condition, in the order given, one bar per model.
+
+    Higher is better. {queries} queries of {identities} identities; whiskers: 95 % bootstrap
+    interval over identities and their queries, for one training. “worst” takes for each query the
+    lowest of clean and the standard attacks: the figure to quote.
 
     Args:
-        table: tidy rows with columns model, attack, family, metric, value (percent).
-        metric: which metric to draw.
+        rankings: of all queries; the bootstrap draws identities, whose queries fail together.
+        metric: "mAP" or "rank1".
     """
-    rows = table[table["metric"] == metric]
-    order = _in_order(rows)
-    models = list(dict.fromkeys(rows["model"]))
-    figure, axes = new_figure(max(3.5, 0.55 * len(order) + 0.8), 2.4)
-    ax = axes[0, 0]
-    seaborn.barplot(
-        rows, x="attack", y="value", hue="model", order=order, hue_order=models,
-        palette=PALETTE[: len(models)], ax=ax, width=0.8, errorbar=None,
-        saturation=1,
+    rows = _per_query(rankings)
+    groups = rows["condition"].nunique()
+    figure, axes = new_figure(max(4, 0.2 * groups * (len(rankings) + 1) + 0.8), 2.4)
+    ax = seaborn.barplot(
+        rows, x="condition", y=metric, hue="model", units="pid", n_boot=DRAWS, seed=0,
+        err_kws={"linewidth": 0.8}, saturation=1, ax=axes[0, 0],
     )  # fmt: skip
-    ax.set(xlabel="", ylabel=METRICS.get(metric, metric), ylim=(0, 100))
-    ax.set_xticks(range(len(order)), [title_of(name) for name in order], rotation=30, ha="right")
-    _mark_families(ax, rows, order)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(models), title=None)
-    return figure
+    ax.set(xlabel="", ylabel=METRICS[metric], ylim=(0, 100))
+    ax.tick_params(axis="x", labelrotation=30)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(rankings), title=None)
+    queries = len(rows) // groups // len(rankings)
+    return figure, {"queries": queries, "identities": rows["pid"].nunique()}
 
 
 @paper_style
 def budget_curves(
-    tables: Mapping[str, pd.DataFrame], attack: str = "fna", metric: str = "mAP"
-) -> Figure:
+    tables: Mapping[str, pd.DataFrame], attack: str = "fna", metric: str = "mAP", queries: int = 0
+) -> Drawn:
     """One panel per budget axis ("eps" or "steps"), one line per model.
 
+    {metric} under {attack}, stronger to the right, 0 is clean; {queries} queries, each attacked
+    with every query image as a possible guide. A curve that rises would mean that the attack, not
+    the model, failed.
+
     Args:
-        tables: column of the axis -> tidy rows with columns model, attack, metric, value and it.
+        tables: column of the axis → tidy rows with columns model, attack, metric, value and it.
         attack, metric: which rows to draw.
+        queries: how many were attacked; 0: all.
     """
-    figure, axes = new_figure(2.9 * len(tables), 2.3, 1, len(tables), sharey=True)
-    for ax, (column, table) in zip(axes[0], tables.items(), strict=True):
-        rows = _from_clean(table[table["metric"] == metric], attack, column)
-        label = "steps"
-        if column == "eps":
-            rows[column], label = rows[column] * 255, "eps (levels of 255)"
-        models = list(dict.fromkeys(rows["model"]))
-        seaborn.lineplot(
-            rows, x=column, y="value", hue="model", style="model", markers=True, dashes=False,
-            palette=PALETTE[: len(models)], ax=ax, legend=ax is axes[0, -1],
-        )  # fmt: skip
-        ax.set(xlabel=label, ylabel=METRICS.get(metric, metric), ylim=(0, 100))
-    axes[0, 0].set_title(f"{title_of(attack)}, stronger to the right", loc="left")
-    axes[0, -1].legend(title=None)
-    return figure
+    parts = []
+    for column, table in tables.items():
+        rows = table[table["metric"] == metric]
+        clean = rows[rows["attack"] == "clean"].drop_duplicates("model").assign(**{column: 0})
+        rows = pd.concat([clean, rows[rows["attack"] == attack]])
+        parts.append(rows.assign(axis=column, x=rows[column] * (255 if column == "eps" else 1)))
+    grid = seaborn.relplot(
+        pd.concat(parts, ignore_index=True), x="x", y="value", hue="model", style="model",
+        col="axis", kind="line", markers=True, height=2.4, aspect=1.2, facet_kws={"sharex": False},
+    )  # fmt: skip
+    for column, ax in grid.axes_dict.items():
+        ax.set(title="", xlabel=AXES[column], ylabel=METRICS[metric], ylim=(0, 100))
+    return grid.figure, {"metric": metric, "attack": attack, "queries": queries or "all"}
 
 
 @paper_style
-def identity_spread(per_identity: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+def identity_spread(rankings: Rankings, conditions: Sequence[str]) -> Drawn:
     """How per-identity AP is spread: one panel per condition, one step curve per model.
 
+    Cumulative distribution over {identities} identities: a curve further right serves more of
+    them well, a steeper one serves them more alike. Standard deviation, in points: {spread}.
+
     Args:
-        per_identity: condition ("clean", "worst", ...) -> model -> AP of each identity (percent).
+        rankings: of all queries.
+        conditions: the panels.
     """
-    figure, axes = new_figure(2.6 * len(per_identity), 2.3, 1, len(per_identity), sharey=True)
-    for ax, (condition, models) in zip(axes[0], per_identity.items(), strict=True):
-        for color, (model, values) in zip(PALETTE, models.items(), strict=False):
-            ordered = np.sort(np.asarray(values, dtype=float))
-            share = np.arange(1, len(ordered) + 1) / len(ordered)
-            label = f"{model} (std {ordered.std():.1f})"
-            ax.step(ordered, 100 * share, where="post", color=color, label=label)
-        ax.axhline(10, color=NEUTRAL, linewidth=0.8, linestyle=":")
-        ax.set(title=title_of(condition), xlabel="AP of an identity (%)", xlim=(0, 100))
-        ax.legend(loc="lower right" if condition != "clean" else "upper left")
-    axes[0, 0].set_ylabel("identities at or below (%)")
-    return figure
+    rows = _per_query(rankings)
+    rows = rows[rows["condition"].isin(conditions)]
+    groups = ["model", "condition"]
+    means = rows.groupby([*groups, "pid"], sort=False)["mAP"].mean().reset_index()
+    means["share"] = 100 * means.groupby(groups)["mAP"].rank(method="first", pct=True)
+    grid = seaborn.relplot(
+        means, x="mAP", y="share", hue="model", style="model", col="condition", kind="line",
+        col_order=conditions, drawstyle="steps-post", estimator=None, height=2.4,
+    )  # fmt: skip
+    grid.set_titles("{col_name}").set(xlim=(0, 100), ylim=(0, 101), xticks=range(20, 100, 20))
+    grid.set_axis_labels("AP of an identity (%)", "identities at or below (%)")
+    spread = means.groupby(groups, sort=False)["mAP"].std(ddof=0)
+    words = [f"{m} {c} {sd:.1f}" for m, c, sd in spread.reset_index().itertuples(index=False)]
+    return grid.figure, {"identities": means["pid"].nunique(), "spread": ", ".join(words)}
 
 
-def _from_clean(rows: pd.DataFrame, attack: str, column: str) -> pd.DataFrame:
-    """Rows of one attack, and the clean score of each model at 0."""
-    clean = rows[rows["attack"] == "clean"].drop_duplicates("model").assign(**{column: 0})
-    return pd.concat([clean, rows[rows["attack"] == attack]], ignore_index=True)
-
-
-def _in_order(rows: pd.DataFrame) -> list[str]:
-    families = ["clean", "baseline", "standard", "worst", "unseen"]
-    first = rows.drop_duplicates("attack").set_index("attack")["family"]
-    return sorted(first.index, key=lambda name: families.index(first[name]))
-
-
-def _mark_families(ax: Axes, rows: pd.DataFrame, order: Sequence[str]) -> None:
-    family = rows.drop_duplicates("attack").set_index("attack")["family"]
-    for place, name in enumerate(order[1:], 1):
-        if family[name] != family[order[place - 1]]:
-            ax.axvline(place - 0.5, color=NEUTRAL, linewidth=0.8, linestyle=":")
-    unseen = [place for place, name in enumerate(order) if family[name] == "unseen"]
-    if unseen:
-        ax.text(unseen[0] - 0.4, 93, "unseen in training", fontsize=7, color=NEUTRAL)
+def _per_query(rankings: Rankings) -> pd.DataFrame:
+    """One row a model, condition and valid query: mAP (its AP) and rank1, in percent."""
+    parts = []
+    for model, conditions in rankings.items():
+        for condition, ranking in conditions.items():
+            scores = {
+                "pid": ranking.pids,
+                "mAP": 100 * ranking.ap,
+                "rank1": 100.0 * (ranking.first_rank == 1),
+            }
+            valid = {name: column[ranking.valid].numpy() for name, column in scores.items()}
+            parts.append(pd.DataFrame(valid).assign(model=model, condition=condition))
+    return pd.concat(parts, ignore_index=True)

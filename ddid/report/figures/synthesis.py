@@ -4,128 +4,126 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ddid.report.figures.style import PALETTE, new_figure, paper_style, pictures, show_image
+from ddid.report.figures.style import Drawn, new_figure, paper_style, pictures, show_image
 
 GAP = 2  # white pixels between images
+WIDTH = 6.4  # inches of a sheet of images
 
 
 @paper_style
-def real_beside_synthetic(pairs: Mapping[str, tuple[Tensor, Tensor]], columns: int = 6) -> Figure:
+def real_beside_synthetic(pairs: Mapping[str, tuple[Tensor, Tensor]], columns: int = 6) -> Drawn:
     """Real images on the left and synthetic ones of the same identity on the right, a row each.
+
+    The number of the identity stands on the left. Look for the same clothes on both sides, on the
+    right in other poses and places.
 
     Args:
         pairs: row label to (real, synthetic), uint8 (n, 3, H, W); empty places stay white.
         columns: images shown on each side.
     """
-    sides = [torch.cat([_row(pair[i], columns) for pair in pairs.values()]) for i in (0, 1)]
-    height = 6.4 * len(pairs) * 2 / (2 * columns) + 0.3
-    figure, axes = new_figure(6.4, height, 1, 2, sharey=True)
-    for ax, title, images in zip(axes[0], ("real", "synthetic"), sides, strict=True):
-        show_tiles(ax, images, columns)
-        ax.set_title(title)
-    _label_rows(axes[0, 0], list(pairs), sides[0].shape[-2])
-    return figure
+    rows = {
+        label: torch.cat([_filled(side, columns) for side in pair]) for label, pair in pairs.items()
+    }
+    heads = [""] * 2 * columns
+    heads[columns // 2], heads[columns + columns // 2] = "real", "synthetic"
+    return _sheet(rows, heads), {}
 
 
 @paper_style
-def exemplar_views(person: Tensor, views: Tensor, cameras: Sequence[int]) -> Figure:
+def exemplar_views(person: Tensor, views: Tensor, cameras: Sequence[int]) -> Drawn:
     """Where an image shows its person, and one exemplar as each camera would see it.
+
+    Left: where the training images show their person (white: always). Then one image, recoloured
+    and placed as each camera would see it.
 
     Args:
         person: (h, w) in [0, 1].
         views: (C, 3, h, w) in [0, 1].
         cameras: their C numbers.
     """
-    figure, axes = new_figure(0.8 * (len(views) + 1), 1.8, 1, len(views) + 1)
-    show_image(axes[0, 0], pictures(person.expand(1, 3, -1, -1))[0], "person")
-    for ax, view, camid in zip(axes[0, 1:], pictures(views), cameras, strict=True):
-        show_image(ax, view, f"camera {camid}")
-    return figure
+    images = torch.cat([person.cpu().expand(1, 3, -1, -1), views.cpu()])
+    return _sheet({"": (255 * images).round().byte()}, ["person", *map(str, cameras)]), {}
 
 
 @paper_style
-def denoising(images: Tensor, sigmas: Sequence[float]) -> Figure:
+def denoising(images: Tensor, sigmas: Sequence[float]) -> Drawn:
     """What the denoiser believes the image is, from pure noise (left) to the sample (right).
+
+    Columns: noise level σ, in standard deviations of pixels that span −1 to 1. Shown is the
+    estimate D(x; σ), not its noisy input x: where the input is noise alone, the best estimate is
+    the mean image of the asked identity and camera, so a blurred person is there from the start;
+    pose and detail come as σ falls.
 
     Args:
         images: D(x; σ) at every step, uint8 (steps, n, 3, H, W).
         sigmas: the steps' noise levels.
     """
-    steps, count = images.shape[:2]
-    figure, axes = new_figure(6.4, 6.4 * count * 2 / steps + 0.4)
-    show_tiles(axes[0, 0], images.transpose(0, 1).flatten(0, 1), steps)
-    width = images.shape[-1] + GAP
-    places = [GAP + width * i + images.shape[-1] / 2 for i in range(steps)]
-    axes[0, 0].set_xticks(places, [f"{sigma:.2g}" for sigma in sigmas])
-    axes[0, 0].set_xlabel("noise level σ")
-    return figure
+    rows = {str(place + 1): row for place, row in enumerate(images.unbind(1))}
+    return _sheet(rows, [f"{sigma:.2g}" for sigma in sigmas]), {}
 
 
 @paper_style
-def kept_and_rejected(groups: Mapping[str, tuple[Tensor, int]], columns: int = 12) -> Figure:
-    """A row of images for each verdict, with how many there were.
+def kept_and_rejected(groups: Mapping[str, tuple[Tensor, int]], columns: int = 12) -> Drawn:
+    """A row of images for each verdict, and how many there were.
+
+    Drafts by the gate's verdict, evenly spread over all that got it (their number in brackets).
 
     Args:
-        groups: verdict to (some of its images, uint8 (n, 3, H, W); their number in all).
+        groups: verdict to (its images, uint8 (n, 3, H, W), in the order of identities; their
+            number in all).
         columns: images shown of each.
     """
-    rows = torch.cat([_row(images, columns) for images, _ in groups.values()])
-    figure, axes = new_figure(6.4, 6.4 * len(groups) * 2 / columns + 0.2)
-    show_tiles(axes[0, 0], rows, columns)
-    labels = [f"{verdict}\n({count})" for verdict, (_, count) in groups.items()]
-    _label_rows(axes[0, 0], labels, rows.shape[-2])
-    return figure
+    rows = {}
+    for verdict, (images, count) in groups.items():
+        spread = torch.linspace(0, len(images) - 1, min(columns, len(images))).long()
+        rows[f"{verdict}\n({count})"] = _filled(images[spread], columns)
+    return _sheet(rows), {}
 
 
 @paper_style
-def solver_curves(table: pd.DataFrame) -> Figure:
+def solver_curves(table: pd.DataFrame) -> Drawn:
     """Error of each solver against its cost.
+
+    Root mean square difference of pixels in [0, 1] to the image that Heun's method draws from the
+    same noise in {exact} steps, which counts as exact. Lower is better, further left is cheaper.
 
     Args:
         table: of `solver_errors`.
     """
-    figure, axes = new_figure(3.4, 2.3)
-    ax = axes[0, 0]
-    for colour, (solver, rows) in zip(PALETTE, table.groupby("solver"), strict=False):
-        ax.plot(rows["evaluations"], rows["error"], "o-", color=colour, label=solver, markersize=4)
-    ax.set(xlabel="evaluations of the denoiser", ylabel="distance to the exact image")
-    ax.set(xscale="log", yscale="log")
-    ticks: list[int] = []
-    for cost in sorted(set(table["evaluations"])):
-        if not ticks or cost > 1.2 * ticks[-1]:  # nearer numbers would overlap
-            ticks.append(cost)
-    ax.set_xticks(ticks, [str(cost) for cost in ticks])
-    ax.minorticks_off()
-    ax.legend()
+    figure, axes = new_figure(3.8, 2.4)
+    ax = seaborn.lineplot(
+        table, x="evaluations", y="error", hue="solver", style="solver", markers=True, ax=axes[0, 0]
+    )
+    ax.set(xlabel="evaluations of the denoiser", ylabel="RMS difference of pixels", yscale="log")
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.legend(title=None)
+    return figure, {"exact": 4 * table["steps"].max()}
+
+
+def _sheet(rows: Mapping[str, Tensor], heads: Sequence[str] = ()) -> Figure:
+    """Rows of equally many images (n, 3, H, W) on a white ground, labelled left and on top."""
+    images = torch.stack(list(rows.values()))
+    lines, columns, _, height, width = images.shape
+    edged = pictures(pad(images.flatten(0, 1), (GAP, 0, GAP, 0), value=255))
+    sheet = edged.reshape(lines, columns, height + GAP, width + GAP, 3).swapaxes(1, 2)
+    figure, axes = new_figure(WIDTH, WIDTH * lines * height / width / columns + 0.3)
+    show_image(axes[0, 0], sheet.reshape(-1, columns * (width + GAP), 3))
+    centres = GAP + np.arange(max(lines, columns))[:, None] * (height + GAP, width + GAP)
+    axes[0, 0].set_yticks(centres[:lines, 0] + height / 2, list(rows))
+    axes[0, 0].set_xticks(centres[: len(heads), 1] + width / 2, heads)
+    axes[0, 0].tick_params(top=False, labeltop=True, labelbottom=False)
     return figure
 
 
-def show_tiles(ax: Axes, images: Tensor, columns: int) -> None:
-    """Show images (n, 3, H, W) as a sheet, `columns` in a row, on a white ground."""
-    edged = pad(images, (GAP, 0, GAP, 0), value=255)
-    blank = torch.full_like(edged[:1], 255).expand(-len(edged) % columns, -1, -1, -1)
-    sheet = pictures(torch.cat([edged, blank]))
-    _, height, width, _ = sheet.shape
-    sheet = sheet.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
-    ax.imshow(sheet.reshape(-1, columns * width, 3), interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-
-
-def _row(images: Tensor, columns: int) -> Tensor:
+def _filled(images: Tensor, columns: int) -> Tensor:
     """The first `columns` images, filled up with white ones."""
     images = images[:columns]
     return torch.cat([images, images.new_full((columns - len(images), *images.shape[1:]), 255)])
-
-
-def _label_rows(ax: Axes, labels: Sequence[str], height: int) -> None:
-    places = GAP + (height + GAP) * np.arange(len(labels)) + height / 2
-    ax.set_yticks(places, labels)

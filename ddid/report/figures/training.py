@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddid.errors import require
 from ddid.report.figures.style import (
     NEUTRAL,
     PALETTE,
+    Drawn,
     new_figure,
     paper_style,
     pictures,
@@ -21,14 +20,16 @@ from ddid.report.figures.style import (
 CURVES = {
     "clean_cls": "classification loss, clean",
     "clean_accuracy": "classifier accuracy, clean",
-    "attacked_accuracy": "classifier accuracy, attacked",
     "discriminator_accuracy": "discriminator accuracy",
-}
+}  # not accuracy on training attacks: recipes train on attacks of different size
 
 
 @paper_style
-def learning_curves(logs: Mapping[str, pd.DataFrame], smooth: int = 3) -> Figure:
+def learning_curves(logs: Mapping[str, pd.DataFrame], smooth: int = 3) -> Drawn:
     """One panel per curve that any recipe logged, one line per recipe.
+
+    Running means over {smooth} log lines of the training batches. A discriminator near chance
+    (grey line) cannot tell attacked features from clean ones, which is what the encoder wants.
 
     Args:
         logs: recipe name → training log with a column `step` and any of `CURVES`.
@@ -36,51 +37,50 @@ def learning_curves(logs: Mapping[str, pd.DataFrame], smooth: int = 3) -> Figure
     """
     shown = [name for name in CURVES if any(name in log for log in logs.values())]
     require(bool(shown), f"no log holds any of {', '.join(CURVES)}: nothing to draw")
-    figure, axes = new_figure(1.0 + 1.5 * len(shown), 2.0, 1, len(shown))
-    for ax, name in zip(axes[0], shown, strict=True):
-        for color, (recipe, log) in zip(PALETTE, logs.items(), strict=False):
-            if name in log:
-                curve = log[name].rolling(smooth, min_periods=1).mean()
-                ax.plot(log["step"], curve, color=color, label=recipe, linewidth=1.2)
-        ax.set(title=CURVES[name].replace(", ", ",\n"), xlabel="step")
-        if "accuracy" in name:
-            ax.set_ylim(0, 1.02)
-    if "discriminator_accuracy" in shown:
-        axes[0, -1].axhline(0.5, color=NEUTRAL, linewidth=0.8, linestyle="--")
-        axes[0, -1].text(0.98, 0.46, "chance", ha="right", va="top", fontsize=7, color=NEUTRAL,
-                         transform=axes[0, -1].transAxes)  # fmt: skip
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-    return figure
+    parts = [
+        log.set_index("step")[[n for n in shown if n in log]]
+        .rolling(smooth, min_periods=1)
+        .mean()
+        .melt(var_name="curve", ignore_index=False)
+        .assign(recipe=recipe)
+        for recipe, log in logs.items()
+    ]
+    grid = seaborn.relplot(
+        pd.concat(parts).reset_index(), x="step", y="value", hue="recipe", style="recipe",
+        col="curve", col_order=shown, kind="line", height=2.1, facet_kws={"sharey": False},
+    )  # fmt: skip
+    for name, ax in grid.axes_dict.items():
+        ax.set(title=CURVES[name], ylabel="", ylim=(0, 1.02 if "accuracy" in name else None))
+        if name == "discriminator_accuracy":
+            ax.axhline(0.5, color=NEUTRAL, linewidth=0.8)
+    return grid.figure, {"smooth": smooth}
 
 
 @paper_style
 def extension_panel(
     images: Mapping[str, Tensor], targets: Mapping[str, Tensor], classes: Sequence[str]
-) -> Figure:
+) -> Drawn:
     """An image on its way along the attack, and its label below.
+
+    Above: one training image; “moved” is the largest change of any pixel. Below: the label it is
+    trained with, for its own class and the one the attack aimed at; what is missing to 1 is spread
+    over all classes.
 
     Args:
         images: title → (3, H, W) in [0, 1], the first one clean.
         targets: the same titles → (C,) probabilities of the classes worth showing.
         classes: their C names.
     """
-    figure, axes = new_figure(
-        1.4 * len(images), 2.8, 2, len(images), gridspec_kw={"height_ratios": [2, 1]}
-    )
+    ratios = {"gridspec_kw": {"height_ratios": [2, 1]}}
+    figure, axes = new_figure(1.4 * len(images), 2.9, 2, len(images), sharey="row", **ratios)
     clean = next(iter(images.values()))
-    for column, (title, image) in enumerate(images.items()):
-        moved = float((image - clean).abs().max()) * 255
-        label = title if column == 0 else f"{title}\nmoved ≤ {moved:.0f}/255"
-        show_image(axes[0, column], pictures(image[None])[0], label)
-        seaborn.barplot(
-            x=np.array(list(classes)),
-            y=targets[title].cpu().numpy(),
-            ax=axes[1, column],
-            hue=np.array(list(classes)),
-            palette=PALETTE[: len(classes)],
-            legend=False,
-        )
-        axes[1, column].set(ylim=(0, 1), ylabel="target" if column == 0 else "")
-        axes[1, column].tick_params(axis="x", labelrotation=30)
-    return figure
+    for (title, image), (picture, ax) in zip(images.items(), axes.T, strict=True):
+        moved = f"\nmoved ≤ {255 * float((image - clean).abs().max()):.0f}/255"
+        show_image(picture, pictures(image[None])[0], title + moved * (image is not clean))
+        heights = targets[title].tolist()
+        bars = ax.bar(classes, heights, color=PALETTE[: len(classes)])
+        ax.bar_label(bars, [f"{height:.3f}" for height in heights], fontsize=6.5, padding=1)
+        ax.set(ylim=(0, 1.2), yticks=[0, 0.5, 1])
+        ax.grid(False, axis="x")
+    axes[1, 0].set_ylabel("target probability")
+    return figure, {}

@@ -3,25 +3,36 @@
 import pandas as pd
 import pytest
 
+from ddid.errors import InputError
 from ddid.report.figures.experiment import seed_dots
+
+ROWS = pd.DataFrame(
+    [
+        (name, seed, attack, metric, value + seed)
+        for name, value in (("none", 10.0), ("ddid", 40.0))
+        for seed in (0, 2)
+        for attack in ("clean", "fna")
+        for metric in ("mAP", "rank1")
+    ],
+    columns=["recipe", "seed", "attack", "metric", "value"],
+)
 
 
 def test_every_mean_stands_in_the_line_of_its_name():
-    rows = pd.DataFrame(
-        [
-            (name, seed, attack, metric, value + seed)
-            for name, value in (("none", 10.0), ("ddid", 40.0))
-            for seed in (0, 2)
-            for attack in ("clean", "fna")
-            for metric in ("mAP", "rank1")
-        ],
-        columns=["recipe", "seed", "attack", "metric", "value"],
-    )
-    axes = seed_dots(rows, ("clean", "worst", "fna")).axes
-    assert [ax.get_title() for ax in axes] == ["clean", "FNA"]
+    axes = seed_dots(ROWS, ("clean", "worst", "fna")).axes
+    assert [ax.get_title() for ax in axes] == ["clean", "fna"]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["none", "ddid"]
     for ax in axes:
         points = [line for line in ax.lines if len(line.get_xdata()) == 2]
         assert points[0].get_xdata() == pytest.approx([11.0, 41.0])
         seeds = [tuple(x) for dots in ax.collections for x in dots.get_offsets().tolist()]
         assert sorted(seeds) == [(10.0, 0.0), (12.0, 0.0), (40.0, 1.0), (42.0, 1.0)]
+
+
+def test_gains_are_paired_by_seed():
+    axes = seed_dots(ROWS, ("clean",), over="none").axes
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["ddid"]
+    dots = [tuple(x) for dots in axes[0].collections for x in dots.get_offsets().tolist()]
+    assert dots == [(30.0, 0.0), (30.0, 0.0)]
+    with pytest.raises(InputError, match="no row of 'gpt'"):
+        seed_dots(ROWS, ("clean",), over="gpt")

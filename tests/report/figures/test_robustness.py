@@ -1,37 +1,66 @@
-"""Robustness figures draw what the table says."""
+"""Robustness figures draw what the rankings and the table say."""
 
 import pandas as pd
 import pytest
+import torch
 
+from ddid.metric.ranking import Ranking
 from ddid.report.figures.robustness import budget_curves, identity_spread, robustness_bars
 
-FAMILIES = {"patch": "unseen", "worst": "worst", "fna": "standard", "clean": "clean"}
 TABLE = pd.DataFrame(
     [
-        {"model": model, "attack": attack, "family": family, "metric": metric, "value": value}
+        {"model": model, "attack": attack, "metric": metric, "value": value}
         for model in ("none", "ddid")
-        for (attack, family), value in zip(FAMILIES.items(), (10, 20, 30, 40), strict=True)
+        for attack, value in (("patch", 10), ("fna", 30), ("clean", 40))
         for metric in ("mAP", "rank1")
     ]
 )
 
 
-def test_bars_are_grouped_by_family_and_as_high_as_the_table():
-    ax = robustness_bars(TABLE).axes[0]
-    labels = [label.get_text() for label in ax.get_xticklabels()]
-    assert labels == ["clean", "FNA", "worst case", "patch"]
-    assert [bar.get_height() for bar in ax.containers[1]] == [40, 30, 20, 10]
+def ranking(ap, pids) -> Ranking:
+    """The last query has no right answer."""
+    ap = torch.tensor([*ap, 0.0], dtype=torch.float64)
+    valid = torch.arange(len(ap)) < len(ap) - 1
+    return Ranking(ap, ap, 1 + (ap < 0.5).long(), valid, torch.tensor([*pids, 9]))
+
+
+RANKINGS = {
+    "none": {"clean": ranking([0.5, 0.1], [1, 2]), "fna": ranking([0.2, 0], [1, 2])},
+    "ddid": {"clean": ranking([0.2, 0.4], [1, 2]), "fna": ranking([0.2, 0.2], [1, 2])},
+}
+
+
+def test_bars_are_means_over_the_valid_queries_in_the_order_given():
+    figure = robustness_bars(RANKINGS)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["clean", "fna"]
+    heights = [[bar.get_height() for bar in bars] for bars in ax.containers[:2]]
+    assert heights == [pytest.approx([30, 10]), pytest.approx([30, 20])]
+    assert "2 queries of 2 identities" in figure.texts[0].get_text()
+    first = robustness_bars(RANKINGS, "rank1").axes[0].containers[0]
+    assert [bar.get_height() for bar in first] == pytest.approx([50, 0])
+
+
+def test_an_interval_is_over_identities_not_over_queries():
+    """Twenty alike queries of one identity say no more than one of them."""
+    alike = {"none": {"clean": ranking([0.1] * 20 + [0.5] * 20, [1] * 20 + [2] * 20)}}
+    ends = [line.get_ydata() for line in robustness_bars(alike).axes[0].lines]
+    assert ends[0] == pytest.approx([10, 50])
 
 
 def test_curves_start_at_the_clean_score():
     table = pd.concat([TABLE.assign(eps=level / 255) for level in (4, 8)])
-    ax = budget_curves({"eps": table}).axes[0]
-    line = next(line for line in ax.lines if len(line.get_xdata()))
+    figure = budget_curves({"eps": table}, queries=7)
+    line = next(line for line in figure.axes[0].lines if len(line.get_xdata()))
     assert list(line.get_xdata()) == pytest.approx([0, 4, 8])
     assert list(line.get_ydata()) == [40, 30, 30]
+    assert "7 queries" in figure.texts[0].get_text()
 
 
 def test_spread_shows_every_identity_once():
-    ax = identity_spread({"clean": {"none": [50.0, 10.0], "ddid": [20.0, 40.0, 30.0]}}).axes[0]
-    assert list(ax.lines[0].get_xdata()) == [10.0, 50.0]
-    assert len(ax.lines[1].get_xdata()) == 3
+    many = {"none": {"clean": ranking([0.5, 0.1, 0.3], [1, 2, 2])}}
+    figure = identity_spread(many, ["clean"])
+    (line,) = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    assert list(line.get_xdata()) == pytest.approx([20, 50])
+    assert list(line.get_ydata()) == pytest.approx([50, 100])
+    assert "none clean 15.0" in figure.texts[0].get_text().replace("\n", " ")
