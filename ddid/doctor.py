@@ -2,7 +2,7 @@
 
 import torch
 
-from ddid.data.reading import read_data
+from ddid.data import read_data
 from ddid.errors import InputError
 from ddid.notebook import declared_parameters, environment, notebook_names
 
@@ -38,10 +38,10 @@ def _kernel() -> str:
 
 
 def _data(root: str) -> list[str]:
-    manifest, messages = read_data(root)
-    counts = manifest.groupby("split")[["path", "pid", "camid"]].nunique()
+    data = read_data(root)
+    counts = data.manifest.groupby("split")[["path", "pid", "camid"]].nunique()
     return [
         f"{root}:",
         *(f"  {s}: {c.path} images, {c.pid} ids, {c.camid} cameras" for s, c in counts.iterrows()),
-        *(f"  {message}" for message in messages),
+        *(f"  {message}" for message in data.messages),
     ]

@@ -17,9 +17,7 @@ import torch
 
 from ddid.attack.loop import Budget
 from ddid.balance.strategies import STRATEGIES, strategy_manifest
-from ddid.data.images import ImageSet
-from ddid.data.manifest import query_gallery, read_manifest
-from ddid.data.market import read_market
+from ddid.data import Data, read_data, reopen
 from ddid.defense.fnes import FNES
 from ddid.defense.log import read_log
 from ddid.defense.meta import Meta
@@ -223,17 +221,17 @@ def _street(cell: Cell, domain: str) -> tuple[pd.DataFrame, tuple[int, int]]:
     size = (parameters["image_height"], parameters["image_width"])
     config = StreetConfig(height=size[0], width=size[1], domain=domain, seed=cell.seed)
     root = write_street(cell.shared / "streets" / domain, config)
-    return read_market(root).manifest, size
+    return read_data(root).manifest, size
 
 
 def _train(cell: Cell, folder: Path, shift: int = 0) -> ReIDNet:
     manifest, size = _street(cell, HOME)
     if cell.strategy != "none":
-        before = read_manifest(cell.shared / "phase1" / PHASE_1[0] / "manifest.csv")
-        drafts = read_manifest(_drafts(cell))
+        before = reopen(cell.shared / "phase1" / PHASE_1[0] / "manifest.csv").manifest
+        drafts = reopen(_drafts(cell)).manifest
         copies = cell.shared / "images" / cell.strategy
         manifest = strategy_manifest(cell.strategy, before, drafts, copies)
-    images = ImageSet.read(manifest[manifest["split"] == "train"], size)
+    images = Data(manifest).images("train", size=size)
     config = train_config(settings(cell.sweep), cell.seed + shift)
     return train(recipe_of(cell), images, config, folder / "model")
 
@@ -241,7 +239,7 @@ def _train(cell: Cell, folder: Path, shift: int = 0) -> ReIDNet:
 def _measure(cell: Cell, net: ReIDNet, domain: str) -> pd.DataFrame:
     """Tidy rows of one domain: clean, every attack, the worst case, the mean of the unseen."""
     manifest, size = _street(cell, domain)
-    query, gallery = (ImageSet.read(rows, size) for rows in query_gallery(manifest))
+    query, gallery = Data(manifest).images("query", "gallery", size=size)
     surrogate = load_model(cell.shared / "surrogate" / "model")
     surrogate.to(net.neck.weight.device)
     subjects = [Subject.of(model, query, gallery) for model in (net, surrogate)]

@@ -22,7 +22,7 @@ def test_the_doctor_looks_at_a_data_folder(tmp_path, capsys):
 
 def test_a_wrong_data_folder_ends_with_status_2_and_one_sentence(tmp_path, capsys):
     assert main(["doctor", "--data", str(tmp_path)]) == 2
-    assert "is not in Market-1501 layout" in capsys.readouterr().err
+    assert "none of the known layouts" in capsys.readouterr().err
 
 
 def test_the_command_line_explains_itself(capsys):

@@ -17,7 +17,7 @@ import pytest
 from safetensors.torch import save_model
 from torch import nn
 
-from ddid.data.manifest import read_manifest
+from ddid.data import reopen
 from ddid.files import read_json
 from ddid.notebook import REPOSITORY, notebook_names
 from ddid.street.street import StreetConfig, write_street
@@ -87,7 +87,7 @@ def test_balancing_and_attacks_go_the_way_they_must(demo):
     metrics = read_json(demo[0] / "metrics.json")
     resampling = metrics["02_diffusion_resampling"]
     assert resampling["bias_after"]["gini"] < resampling["bias_before"]["gini"]
-    balanced = read_manifest(demo[0] / "02_diffusion_resampling/balanced_manifest.csv")
+    balanced = reopen(demo[0] / "02_diffusion_resampling/balanced_manifest.csv").manifest
     synthetic = balanced[balanced["origin"] == "synthetic"]
     assert len(synthetic) == resampling["kept"]
     assert all(Path(path).is_file() for path in synthetic["path"])
@@ -121,7 +121,7 @@ def test_own_data_in_market_layout(tmp_path):
     assert "train:" in shell(f"ddid doctor --data {mine}")
     assert "kernel python3" in shell("ddid doctor")
     shell(f"ddid run smoke --out {tmp_path}/run --set data_root={mine}")
-    manifest = read_manifest(tmp_path / "run/01_bias_analysis/manifest.csv")
+    manifest = reopen(tmp_path / "run/01_bias_analysis/manifest.csv").manifest
     assert all(Path(path).is_relative_to(mine) for path in manifest["path"])
 
 

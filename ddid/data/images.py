@@ -1,51 +1,19 @@
-"""Images as tensors: decoding, identity-balanced batches, augmentation.
+"""Images as tensors: 8-bit pixels, in memory or memory-mapped, the same for every consumer."""
 
-A data set is held in memory as 8-bit pixels (Market-1501 at 256×128: 1.3 GB for training), so
-that a batch costs one index and every consumer sees the same rounded pixels.
-"""
-
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
-from ddid.errors import InputError, require
+from ddid.data.decoding import load_images, mapped_images, unreadable
+from ddid.errors import require
 from ddid.progress import Progress
 
-DECODERS = 4  # our choice: PIL releases the interpreter lock; more threads gain nothing on a laptop
-
-
-def load_images(
-    paths: Sequence[str], size: tuple[int, int], progress: Progress | None = None
-) -> Tensor:
-    """Decode and resize image files.
-
-    Args:
-        paths: image files.
-        size: (height, width) in pixels.
-        progress: told how many are done.
-
-    Returns:
-        uint8 (N, 3, H, W), RGB.
-
-    Raises:
-        InputError: a file is missing, truncated or no image; the sentence names it.
-    """
-    height, width = size
-    require(height > 0 and width > 0, f"image size is {height}x{width}: give positive numbers")
-    images = torch.empty((len(paths), 3, height, width), dtype=torch.uint8)
-    with ThreadPoolExecutor(DECODERS) as pool:
-        for i, pixels in enumerate(pool.map(lambda path: _decode(path, size), paths)):
-            images[i] = torch.from_numpy(pixels)
-            if progress:
-                progress("images read", i + 1, len(paths))
-    return images
+__all__ = ["Augment", "ImageSet", "load_images", "to_uint8", "to_unit", "unreadable"]
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -60,26 +28,31 @@ def to_uint8(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images with identities and cameras, in memory."""
+    """Images with identities and cameras."""
 
-    images: Tensor  # uint8 (N, 3, H, W)
+    images: Tensor  # uint8 (N, 3, H, W), memory-mapped if read through a cache: index, never copy
     pids: Tensor  # int64 (N,)
     camids: Tensor  # int64 (N,), -1 = unknown
     paths: tuple[str, ...]
 
     @classmethod
     def read(
-        cls, frame: pd.DataFrame, size: tuple[int, int], progress: Progress | None = None
+        cls,
+        frame: pd.DataFrame,
+        size: tuple[int, int],
+        progress: Progress | None = None,
+        cache: Path | None = None,
     ) -> "ImageSet":
-        """Read the rows of a manifest at `size` = (height, width).
+        """The rows of a manifest at `size` = (height, width), decoded once if there is a `cache`.
 
         Raises:
-            InputError: an unreadable image, or no rows.
+            InputError: an unreadable image, no rows, or no room for the pixels.
         """
         require(len(frame) > 0, "no images to read: the manifest has no rows for this split")
         paths = tuple(frame["path"])
         pids, camids = (torch.tensor(frame[n].to_numpy(np.int64)) for n in ("pid", "camid"))
-        return cls(load_images(paths, size, progress), pids, camids, paths)
+        load = partial(mapped_images, cache=cache) if cache else load_images
+        return cls(load(paths, size, progress=progress), pids, camids, paths)
 
     def __len__(self) -> int:
         return len(self.pids)
@@ -165,19 +138,3 @@ class Augment(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Float (B, 3, H, W) in [0, 1] → the same shape; uses torch's global generator."""
         return self.transform(images)
-
-
-def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
-    height, width = size
-    try:
-        with Image.open(path) as image:
-            pixels = image.convert("RGB")
-            if pixels.size != (width, height):
-                pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
-    except FileNotFoundError as error:
-        raise InputError(f"no image {path}: the manifest names it but it is gone") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(
-            f"{Path(path)} is truncated or no image: replace it or take its row out ({error})"
-        ) from error
-    return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).transpose(2, 0, 1))

@@ -5,46 +5,96 @@ query or gallery) and `origin` (real or synthetic). Further columns are kept as 
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from ddid.errors import InputError, require
 from ddid.files import atomic_write
 
-COLUMNS = ["path", "pid", "camid", "split", "origin"]
-SPLITS = {"train", "val", "query", "gallery"}
-ORIGINS = {"real", "synthetic"}
+
+def _storable(path: str) -> str:
+    path.encode()  # a name that is no text cannot be written into a CSV file
+    if "\0" in path:
+        raise ValueError("a path holds no NUL")
+    return path
 
 
-def read_manifest(csv: str | Path) -> pd.DataFrame:
-    """Manifest from a CSV file; relative paths are taken from the file's folder.
+class Row(BaseModel):
+    """One image, as everything behind this module may trust it."""
 
-    Identity -1 is junk and dropped, as in every layout.
+    path: Annotated[str, Field(min_length=1), AfterValidator(_storable)]
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
+    camid: Annotated[int, Field(ge=-1, lt=2**31)] = -1
+    split: Literal["train", "val", "query", "gallery"] = "train"
+    origin: Literal["real", "synthetic"] = "real"
 
-    `split` defaults to train, `origin` to real and `camid` to -1 (unknown) where the column is
-    missing, so a list of `path,pid` is enough.
+
+COLUMNS = list(Row.model_fields)
+_ROWS = TypeAdapter(list[Row])
+
+
+def check_manifest(
+    frame: pd.DataFrame, where: str = "manifest", folder: Path | None = None, **options: bool
+) -> pd.DataFrame:
+    """The manifest with every row valid (see `Row`) and every image listed once.
+
+    Args:
+        frame: with `path` and `pid` at least; its index says where a row stands.
+        where: what to call it.
+        folder: paths become absolute as `below(folder, ..., **options)` makes them; if None they
+            stay as they are.
 
     Raises:
-        InputError: no such file, not a table, or `check_manifest` objects.
+        InputError: no rows, a bad value, a path outside, an image in two rows.
     """
-    csv = Path(csv).resolve()
-    require(csv.is_file(), f"no manifest {csv}: give a CSV file with columns {', '.join(COLUMNS)}")
+    require(len(frame) > 0, f"{where} has no rows")
     try:
-        frame = pd.read_csv(csv)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{csv} is not a CSV table: {str(error).strip()}") from error
-    missing = {"path", "pid"} - set(frame.columns)
-    require(not missing, f"{csv} lacks the column(s) {', '.join(sorted(missing))}")
-    frame = frame.fillna({"camid": -1}).assign(
-        **{
-            name: frame.get(name, default)
-            for name, default in (("camid", -1), ("split", "train"), ("origin", "real"))
-        }
+        rows = _ROWS.validate_python(frame[frame.columns.intersection(COLUMNS)].to_dict("records"))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        number, name = first["loc"][:2]
+        line, value = frame.index[int(number)], repr(first["input"])[:80]
+        raise InputError(f"{where}, line {line}: {name} is {value}: {first['msg']}") from error
+    clean = pd.DataFrame([row.__dict__ for row in rows], index=frame.index)
+    frame = frame.assign(**clean)
+    if folder is not None:
+        frame["path"] = below(folder, frame["path"], **options)
+    twice = frame[frame.duplicated("path")]["path"].head(1)
+    splits = frame.loc[frame["path"].isin(twice), "split"].unique()
+    require(
+        twice.empty,
+        f"{where}: {''.join(twice)} is listed twice ({' and '.join(splits)}): keep one row, or "
+        "a test would look up what it was asked for",
     )
-    frame["path"] = [str((csv.parent / path).resolve()) for path in frame["path"].astype(str)]
-    return check_manifest(frame[frame["pid"].astype(str) != "-1"], str(csv))
+    return frame.reset_index(drop=True)
+
+
+def below(folder: Path, paths: Iterable[str], allow_outside: bool = False) -> list[str]:
+    """Absolute paths, links followed.
+
+    Raises:
+        InputError: one leaves `folder` and `allow_outside` is False.
+    """
+    root, real, found = os.path.join(os.path.realpath(folder), ""), {}, []
+    for path in paths:
+        head, name = os.path.split(os.path.join(folder, path))
+        if head not in real:
+            real[head] = os.path.realpath(head)
+        full = os.path.join(real[head], name)
+        if name in ("", ".", "..") or os.path.islink(full):
+            full = os.path.realpath(full)
+        require(
+            allow_outside or full.startswith(root),
+            f"{path!r} leads to {full!r}, outside {folder}: move the images below it, or allow "
+            "this with allow_outside",
+        )
+        found.append(full)
+    return found
 
 
 def write_manifest(frame: pd.DataFrame, csv: str | Path) -> None:
@@ -55,40 +105,12 @@ def write_manifest(frame: pd.DataFrame, csv: str | Path) -> None:
         frame.assign(path=relative).to_csv(temporary, index=False)
 
 
-def check_manifest(frame: pd.DataFrame, where: str = "manifest") -> pd.DataFrame:
-    """The manifest with integer `pid` and `camid`, checked.
-
-    Raises:
-        InputError: no rows, ids that are not whole numbers, an unknown split or origin, or the
-            same image listed twice in one split.
-    """
-    require(len(frame) > 0, f"{where} has no rows")
-    for name in ("pid", "camid"):
-        numbers = pd.to_numeric(frame[name], errors="coerce")
-        wrong = frame[name][numbers.isna() | (numbers % 1 != 0)]
-        require(
-            wrong.empty,
-            f"{where}: {name} {wrong.iloc[0] if len(wrong) else ''!r} is not a whole number",
-        )
-        frame = frame.assign(**{name: numbers.astype("int64")})
-    lowest = int(frame["pid"].min())
-    require(lowest >= 0, f"{where}: pid {lowest} is negative: number identities from 1")
-    for name, allowed in (("split", SPLITS), ("origin", ORIGINS)):
-        strange = sorted({str(value) for value in frame[name]} - allowed)
-        require(
-            not strange,
-            f"{where}: {name} {strange[:1]} is not one of {', '.join(sorted(allowed))}",
-        )
-    twice = frame[frame.duplicated(["path", "split"])]
-    require(twice.empty, f"{where}: {twice['path'].iloc[0] if len(twice) else ''} is listed twice")
-    return frame.reset_index(drop=True)
-
-
 def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     """Move a random share of the train identities, whole, to the split `val`.
 
-    Our choice: everything is tuned on these identities, never on the test ones. Identities seen
-    by one camera only stay in training, since they have no cross-camera match to score.
+    Our choice: everything is tuned on these identities, never on the test ones. Only identities
+    that `validation_sides` gives a match can be chosen: two cameras (or none known), and more
+    images than cameras.
 
     Args:
         frame: manifest with a train split.
@@ -99,46 +121,25 @@ def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
         InputError: fraction outside [0, 1), or too few identities to hold any out.
     """
     require(0 <= fraction < 1, f"validation share is {fraction}: give a number in [0, 1)")
-    train = frame[frame["split"] == "train"]
-    cameras = train.groupby("pid")["camid"].nunique()
-    wanted = round(fraction * len(cameras))
-    candidates = cameras.index[cameras > 1].to_numpy(copy=True)  # an index is read-only
+    train = frame[(frame["split"] == "train") & (frame["pid"] > 0)]
+    seen = train.groupby("pid")["camid"].agg(["size", "nunique", "max"])
+    matched = (seen["size"] > seen["nunique"]) & ((seen["nunique"] > 1) | (seen["max"] < 0))
+    wanted = round(fraction * len(seen))
+    candidates = seen.index[matched].to_numpy(copy=True)  # an index is read-only
     require(
         wanted <= len(candidates),
         f"cannot hold out {wanted} identities for validation: only {len(candidates)} train "
-        "identities are seen by two cameras; lower the validation share",
+        "identities have a match under another camera; lower the validation share",
     )
     chosen = np.random.default_rng(seed).permutation(candidates)[:wanted]
     moved = (frame["split"] == "train") & frame["pid"].isin(chosen)
     return frame.assign(split=frame["split"].mask(moved, "val"))
 
 
-def query_gallery(frame: pd.DataFrame, split: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Query and gallery rows: the data set's own for `test`, made from held-out ones for `val`.
-
-    For `val` the first image of each identity under each camera is the query (as Market-1501
-    does it), the rest are gallery; with one image under a camera it still is the query.
-
-    Raises:
-        InputError: the split is empty.
-    """
-    require(split in ("test", "val"), f"split is {split!r}: choose test or val")
-    if split == "test":
-        query, gallery = frame[frame["split"] == "query"], frame[frame["split"] == "gallery"]
-    else:
-        held = frame[(frame["split"] == "val") & (frame["origin"] == "real")]
-        held = held.sort_values("path", kind="stable")
-        first = ~held.duplicated(["pid", "camid"])
-        query, gallery = held[first], held[~first]
-    for name, rows in (("query", query), ("gallery", gallery)):
-        require(len(rows) > 0, f"the manifest has no {name} images for the split {split!r}")
-    return query.reset_index(drop=True), gallery.reset_index(drop=True)
-
-
-def has_matches(frame: pd.DataFrame) -> bool:
-    """Whether some query has a right answer: its identity in the gallery, from another camera, or
-    from any if its own is unknown."""
-    cells = frame.drop_duplicates(["split", "pid", "camid"])
-    query, gallery = cells[cells["split"] == "query"], cells[cells["split"] == "gallery"]
-    pairs = query.merge(gallery, on="pid", suffixes=("", "_found"))
-    return bool(((pairs["camid"] != pairs["camid_found"]) | (pairs["camid"] < 0)).any())
+def validation_sides(frame: pd.DataFrame) -> pd.DataFrame:
+    """The held-out identities as a test set: their first image under each camera (as Market-1501
+    does it) is the query, the rest are gallery."""
+    held = frame[(frame["split"] == "val") & (frame["origin"] == "real")]
+    held = held.sort_values("path", kind="stable")
+    first = ~held.duplicated(["pid", "camid"])
+    return held.assign(split=np.where(first, "query", "gallery"))

@@ -1,34 +1,100 @@
-"""One door to a user's data: a folder in a known layout, or a manifest."""
+"""One door to a user's data: whatever its layout, a manifest, what to know about it, its images."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import overload
 
 import pandas as pd
 
-from ddid.data.manifest import read_manifest
-from ddid.data.market import read_market
-from ddid.data.msmt17 import LISTS, read_msmt17
+from ddid.data.images import ImageSet, unreadable
+from ddid.data.layouts import layouts
+from ddid.data.manifest import check_manifest, hold_out, validation_sides
+from ddid.data.quality import quality
+from ddid.errors import require
+from ddid.progress import Progress
+
+Size = tuple[int, int]
 
 
-class Data(NamedTuple):
-    """A manifest, and what a person should know about the data, a sentence each."""
+@dataclass(frozen=True)
+class Data:
+    """A data set: its manifest, a sentence for each thing a person should know, its images.
+
+    cache: folder for decoded images, read from there as long as the files stay as they are.
+    """
 
     manifest: pd.DataFrame
-    messages: list[str]
+    messages: tuple[str, ...] = ()
+    cache: Path | None = None
+
+    @overload
+    def images(self, split: str, *, size: Size, progress: Progress | None = None) -> ImageSet: ...
+    @overload
+    def images(
+        self, *splits: str, size: Size, progress: Progress | None = None
+    ) -> tuple[ImageSet, ...]: ...
+    def images(self, *splits, size, progress=None):  # type: ignore[no-untyped-def]
+        """The images of one split as one set, of several (or none named: train, query, gallery)
+        as one set each; `size` = (height, width) in pixels.
+
+        Raises:
+            InputError: a split has no images, or some cannot be read.
+        """
+        splits = splits or ("train", "query", "gallery")
+        found = []
+        for split in splits:
+            rows = self.manifest[self.manifest["split"] == split]
+            require(len(rows) > 0, f"the manifest has no {split} images")
+            found.append(ImageSet.read(rows, size, progress, self.cache))
+        return found[0] if len(splits) == 1 else tuple(found)
+
+    def hold_out(self, share: float, seed: int) -> "Data":
+        """The same with a share of the train identities in `val`, see `manifest.hold_out`."""
+        return replace(self, manifest=hold_out(self.manifest, share, seed))
+
+    def validation(self) -> "Data":
+        """The held-out identities as query and gallery, to tune on instead of the test set."""
+        return replace(self, manifest=validation_sides(self.manifest))
 
 
-def read_data(root: str | Path) -> Data:
-    """Read a CSV manifest, an MSMT17 folder, or a folder in Market-1501 layout.
+def read_data(
+    root: str | Path,
+    *,
+    allow_outside: bool = False,
+    skip_broken: bool = False,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Data:
+    """Read a data set in any layout of `ddid.data.layouts`.
+
+    Args:
+        root: folder of the data set, or a CSV manifest; relative paths in it start at its folder.
+        allow_outside: whether images may lie elsewhere, or behind links that lead elsewhere.
+        skip_broken: try every image now and leave out those that cannot be read, which is told;
+            otherwise the first use of a broken one stops.
+        cache: see `Data`.
+        progress: told how many images were tried.
 
     Raises:
-        InputError: nothing there, or what is there is none of the three.
+        InputError: nothing there, no known layout, or `check_manifest` objects.
     """
-    root = Path(root).expanduser()
-    if root.suffix.lower() == ".csv":
-        return Data(read_manifest(root), [f"{root} is read as a manifest."])
-    if any((root / name).is_file() for name in LISTS):
-        return Data(read_msmt17(root), [f"{root} is read as MSMT17."])
-    report = read_market(root)
-    junk = [f"{report.dropped} junk images (identity -1) dropped."] if report.dropped else []
-    known = [f"{root} is {report.known}."] if report.known else []
-    return Data(report.manifest, [*known, *junk, *report.messages])
+    root = Path(root).expanduser().absolute()
+    require(root.exists(), f"no file or folder {root}: give a data set or a CSV manifest")
+    layout = next((known for known in layouts() if known.recognises(root)), None)
+    names = "; ".join(known.NAME for known in layouts())
+    require(layout is not None, f"{root} is in none of the known layouts: {names}")
+    frame, messages = layout.read(root)  # type: ignore[union-attr]
+    junk = frame["pid"].astype(str).str.fullmatch(r"-1(\.0)?")
+    messages += [f"{junk.sum()} junk images (identity -1) dropped."] if junk.any() else []
+    folder = root if root.is_dir() else root.parent
+    frame = check_manifest(frame[~junk], str(root), folder, allow_outside=allow_outside)
+    if skip_broken and (broken := unreadable(frame["path"], progress)):
+        messages += [f"{len(broken)} broken image(s) left out, the first: {broken[0][1]}."]
+        frame = frame[~frame["path"].isin([path for path, _ in broken])].reset_index(drop=True)
+    return Data(frame, (f"{root} is read as {layout.NAME}.", *messages, *quality(frame)), cache)  # type: ignore[union-attr]
+
+
+def reopen(csv: Path) -> Data:
+    """A manifest that a notebook of this run wrote: its images lie where they were found, and are
+    decoded once for all notebooks, beside the run."""
+    return read_data(csv, allow_outside=True, cache=csv.parents[1] / "decoded")

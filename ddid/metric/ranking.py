@@ -14,7 +14,7 @@ of wrong ones that are at least as close.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,14 @@ from torch import Tensor
 from ddid.errors import require
 from ddid.metric.counting import count_at_least
 from ddid.metric.distance import Metric, check_embeddings, normalize
+
+
+class Labelled(Protocol):
+    """Images with identities and cameras, both int64 (N,)."""
+
+    pids: Tensor
+    camids: Tensor
+
 
 CHUNK = 2**22  # scores held at once (16 MB): beyond it nothing gets faster
 
@@ -154,6 +162,18 @@ class Scorer:
         return torch.mm(normalize(query.float()), self.gallery.T, out=out).mul_(self.scale)
 
 
+def is_match(pids: Tensor, camids: Tensor | None, own: Tensor, cameras: Tensor | None) -> Tensor:
+    """Whether gallery images (pids, camids) are right answers to queries (own, cameras), broadcast.
+
+    The one rule of who matches: the same identity, no distractor, and not from the query's own
+    camera; an unknown camera (-1, or None for all) equals no camera.
+    """
+    same = (pids == own) & (own != 0)
+    if camids is None or cameras is None:
+        return same
+    return same & ((camids != cameras) | (cameras < 0))
+
+
 def right_answers(query: Embedded, gallery: Embedded, any_camera: bool) -> tuple[Tensor, Tensor]:
     """Gallery rows of each query's identity (Q, M), padded by repetition, and which are right."""
     pids, order = gallery.pids.sort(stable=True)
@@ -163,10 +183,16 @@ def right_answers(query: Embedded, gallery: Embedded, any_camera: bool) -> tuple
     inside = place < stop[:, None]
     last = (stop - 1).clamp_min(0)
     matches = order[place.minimum(last[:, None])]
-    if any_camera or query.camids is None or gallery.camids is None:
-        return matches, inside
-    same = gallery.camids[matches] == query.camids[:, None]
-    return matches, inside & ~(same & (query.camids[:, None] >= 0))
+    cameras = None if any_camera or query.camids is None else query.camids[:, None]
+    camids = None if gallery.camids is None else gallery.camids[matches]
+    return matches, inside & is_match(gallery.pids[matches], camids, query.pids[:, None], cameras)
+
+
+def has_matches(query: "Labelled", gallery: "Labelled") -> bool:
+    """Whether some query has a right answer."""
+    cells = [torch.stack([side.pids, side.camids], 1).unique(dim=0) for side in (query, gallery)]
+    (own, cameras), (pids, camids) = (side.unbind(1) for side in cells)
+    return bool(is_match(pids, camids, own[:, None], cameras[:, None]).any())
 
 
 def score_counts(wrong: Tensor, relevant: Tensor, pids: Tensor) -> Ranking:

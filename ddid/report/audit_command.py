@@ -10,9 +10,7 @@ from accelerate import PartialState
 from torch import nn
 
 from ddid.attack.loop import Budget
-from ddid.data.images import ImageSet
-from ddid.data.manifest import query_gallery
-from ddid.data.reading import read_data
+from ddid.data import read_data
 from ddid.errors import InputError, require
 from ddid.files import write_figure
 from ddid.model import Embed
@@ -52,8 +50,8 @@ def audit_command(request: AuditRequest, progress: Progress | None = None) -> Au
         InputError: model or data cannot be used, or the model fails on the way.
     """
     embed = load_factory(request.model, request.weights)
-    frames = query_gallery(read_data(request.data).manifest)
-    query, gallery = (ImageSet.read(frame, request.size, progress) for frame in frames)
+    data = read_data(request.data)
+    query, gallery = data.images("query", "gallery", size=request.size, progress=progress)
     if request.queries:
         query = query.take(evenly(len(query), request.queries))
     plan, out = Plan(budget=request.budget, seed=request.seed), Path(request.out)

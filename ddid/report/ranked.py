@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddid.metric.distance import Metric, pairwise
-from ddid.metric.ranking import Embedded
+from ddid.metric.ranking import Embedded, is_match
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ def ranked_list(
     """
     distances = pairwise(query.embeddings, gallery.embeddings, metric)
     right = query.pids[:, None] == gallery.pids[None]
-    if query.camids is not None and gallery.camids is not None:
-        ignored = right & (query.camids[:, None] == gallery.camids[None])
-        ignored &= query.camids[:, None] >= 0
-        k = min(k, len(gallery.pids) - int(ignored.sum(1).max()))
-        distances = distances.masked_fill(ignored, torch.inf)
+    cameras = None if query.camids is None else query.camids[:, None]
+    match = is_match(gallery.pids, gallery.camids, query.pids[:, None], cameras)
+    ignored = right & ~match & (query.pids[:, None] != 0)
+    k = min(k, len(gallery.pids) - int(ignored.sum(1).max()))
+    distances = distances.masked_fill(ignored, torch.inf)
+    right = match
     index = distances.topk(min(k, distances.shape[1]), largest=False).indices
     return RankedList(index, right.gather(1, index))

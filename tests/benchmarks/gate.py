@@ -25,9 +25,9 @@ from ddid.balance.plan import Thresholds, resampling_plan
 from ddid.balance.resampling import balanced_manifest, resample
 from ddid.balance.synthesis import Sampling, synthesise
 from ddid.balance.training import GeneratorTraining, train_generator
+from ddid.data import Data, read_data, reopen
 from ddid.data.images import ImageSet
-from ddid.data.manifest import read_manifest, write_manifest
-from ddid.data.market import read_market
+from ddid.data.manifest import write_manifest
 from ddid.defense.recipes import find_recipe
 from ddid.defense.training import TrainConfig
 from ddid.files import atomic_write
@@ -75,7 +75,7 @@ def phase_1(street: int, prior: bool = True) -> Phase1:
     """Plan, generator and judges of one street, under the settings of the profile `bench`."""
     root = RUN / f"street{street}" / ("phase1" if prior else "phase1_weak")
     manifest = read_street(street)
-    real = ImageSet.read(manifest[manifest["split"] == "train"], SIZE)
+    real = Data(manifest).images("train", size=SIZE)
     cameras = tuple(sorted(set(real.camids.tolist())))
     config = GeneratorConfig(tuple(real.classes), cameras, *SIZE, unet_settings(prior=prior))
     training = GeneratorTraining(steps=200, seed=street)
@@ -96,8 +96,7 @@ def train_oracle(street: int, judge: Judge) -> Judge:
     """`judge` with models that saw 60 photographs of each person, from all cameras alike."""
     often = {"images": 60, "tail": 0, "dominance": 0, "duplicates": 0}
     root = write_street(RUN / f"street{street}" / "often", replace(config_of(street), **often))
-    frame = read_market(root).manifest
-    images = ImageSet.read(frame[frame["split"] == "train"], SIZE)
+    images = read_data(root).images("train", size=SIZE)
     training = JudgeTraining(steps=900, seed=7)
     oracle = train_judge(images, training, RUN / f"street{street}" / "oracle")
     return replace(judge, identity=oracle.identity, camera=oracle.camera)
@@ -219,7 +218,7 @@ def prepare(street: int, prior: bool) -> pd.DataFrame:
 def measure(name: str, street: int, seed: int) -> pd.DataFrame:
     """Train on one filling and score it."""
     folder = RUN / f"street{street}" / "gate" / f"{name.replace(' ', '_')}_{seed}"
-    manifest = read_manifest(manifest_of(name, street))
+    manifest = reopen(manifest_of(name, street)).manifest
     rows = score(find_recipe("metric_at"), manifest, TrainConfig(steps=STEPS, seed=seed), folder)
     rows = rows[rows["metric"].isin(["mAP", "std", "worst_decile"])]
     rows = rows.assign(filling=name, seed=f"{street}/{seed}")

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ddid.data.images import ImageSet
-from ddid.data.manifest import query_gallery
-from ddid.data.market import read_market
+from ddid.data import Data, read_data
 from ddid.defense.recipe import Recipe
 from ddid.defense.training import TrainConfig, train
 from ddid.files import atomic_write
@@ -37,15 +35,14 @@ def config_of(street: int) -> StreetConfig:
 
 def read_street(street: int) -> pd.DataFrame:
     """The manifest of a street, written once."""
-    return read_market(write_street(RUN / f"street{street}" / "images", config_of(street))).manifest
+    return read_data(write_street(RUN / f"street{street}" / "images", config_of(street))).manifest
 
 
 def score(
     recipe: Recipe, manifest: pd.DataFrame, config: TrainConfig, folder: Path
 ) -> pd.DataFrame:
     """Train on a manifest's train rows and attack: tidy rows of every metric."""
-    train_set = ImageSet.read(manifest[manifest["split"] == "train"], SIZE)
-    sides = (ImageSet.read(rows, SIZE) for rows in query_gallery(manifest))
+    train_set, *sides = Data(manifest).images(size=SIZE)
     subject = Subject.of(train(recipe, train_set, config, folder / "model"), *sides)
     return evaluate(subject, folder / "attacks", Plan(ATTACKS)).rows()
 

@@ -1,3 +1,7 @@
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,10 +50,54 @@ def test_bad_images_are_named(pictures, tmp_path):
     (tmp_path / "cut.jpg").write_bytes(whole.read_bytes()[:900])
     (tmp_path / "text.jpg").write_text("not a picture")
     for name in ("cut.jpg", "text.jpg"):
-        with pytest.raises(InputError, match=f"{name} is truncated or no image"):
+        with pytest.raises(InputError, match=f"{name} is truncated or no JPEG"):
             load_images([str(tmp_path / name)], (8, 4))
     with pytest.raises(InputError, match="image size"):
         load_images(pictures[0], (0, 4))
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    bombs = [str(tmp_path / f"{side}.png") for side in (5000, 14000)]
+    for path in bombs:
+        Image.new("1", (int(Path(path).stem),) * 2).save(path)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    for path in bombs:
+        assert Path(path).stat().st_size < 40_000
+        with pytest.raises(InputError, match=r"more than 16,777,216"):
+            load_images([path], (8, 4))
+
+
+def test_sixteen_bit_grey_keeps_its_shades(tmp_path):
+    shades = (np.arange(32, dtype=np.uint16) * 2048).reshape(8, 4)
+    Image.fromarray(shades).save(tmp_path / "deep.png")
+    pixels = load_images([str(tmp_path / "deep.png")], (8, 4))
+    assert pixels[0, 0].flatten().tolist() == (shades >> 8).flatten().tolist()
+
+
+def test_other_formats_are_refused(tmp_path):
+    Image.new("RGB", (4, 8)).save(tmp_path / "a.png", format="TIFF")
+    with pytest.raises(InputError, match="no JPEG or PNG"):
+        load_images([str(tmp_path / "a.png")], (8, 4))
+
+
+def test_too_little_memory_or_disk_is_said_before_the_work(pictures, tmp_path, monkeypatch):
+    from ddid.data import decoding
+
+    monkeypatch.setattr(decoding, "_decode", lambda *a: pytest.fail("work has begun"))
+    with pytest.raises(InputError, match="GiB of memory"):
+        load_images(pictures[0] * 10_000, (10_000, 10_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(InputError, match="GiB of disk"):
+        decoding.mapped_images(pictures[0], (8, 4), tmp_path / "cache")
+
+
+def test_mapped_pixels_equal_loaded_ones_and_writing_to_them_harms_nothing(pictures, tmp_path):
+    from ddid.data.decoding import mapped_images
+
+    first = mapped_images(pictures[0], (8, 4), tmp_path)
+    assert torch.equal(first, pictures[1])
+    first.zero_()
+    assert torch.equal(mapped_images(pictures[0], (8, 4), tmp_path), pictures[1])
 
 
 def test_rounding_to_8_bits_is_its_own_inverse():

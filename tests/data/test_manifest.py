@@ -1,13 +1,11 @@
 import pandas as pd
 import pytest
 
+from ddid.data import read_data
 from ddid.data.manifest import (
     COLUMNS,
     check_manifest,
-    has_matches,
     hold_out,
-    query_gallery,
-    read_manifest,
     write_manifest,
 )
 from ddid.errors import InputError
@@ -26,19 +24,19 @@ def table(identities=6, cameras=2, images=3, split="train"):
 def test_what_is_written_is_read_back(tmp_path):
     frame = table().assign(note="x", path=lambda f: str(tmp_path) + f["path"])
     write_manifest(frame, tmp_path / "manifest.csv")
-    assert read_manifest(tmp_path / "manifest.csv").equals(frame)
+    assert read_data(tmp_path / "manifest.csv").manifest.equals(frame)
 
 
 def test_paths_follow_the_folder_when_it_moves(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     write_manifest(table().assign(path=[f"{old}/{i}.png" for i in range(36)]), old / "m.csv")
     old.rename(new)
-    assert read_manifest(new / "m.csv")["path"][0] == f"{new}/0.png"
+    assert read_data(new / "m.csv").manifest["path"][0] == f"{new}/0.png"
 
 
 def test_path_and_pid_are_enough(tmp_path):
     (tmp_path / "m.csv").write_text("path,pid\na.jpg,4\nb.jpg,5\n")
-    frame = read_manifest(tmp_path / "m.csv")
+    frame = read_data(tmp_path / "m.csv").manifest
     assert frame[["camid", "split", "origin"]].drop_duplicates().values.tolist() == [
         [-1, "train", "real"]
     ]
@@ -47,30 +45,39 @@ def test_path_and_pid_are_enough(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "not a CSV table"),
+        ("", "is empty"),
+        ("path,pid\na.jpg,1,2\n", "line 2 has 3 fields where the header has 2"),
+        ("path,pid\n\na.jpg,1\nb.jpg\n", "line 4 has 1 fields"),
+        ("path,pid\n,1\n", "line 2: path is nan"),
+        ("path,pid\na\0.jpg,1\n", "holds no NUL"),
+        ("path,pid\n../a.jpg,1\n", "outside"),
+        ("path,pid\n/etc/a.jpg,1\n", "outside"),
+        ("path,pid,camid\na.jpg,1,-2\n", "camid is -2"),
+        ("path,pid,split\na.jpg,1,query\n./a.jpg,1,gallery\n", "twice .query and gallery"),
+        ('path,pid\n"a.jpg,1\n', "not a CSV table"),
         ("path,pid\n", "no rows"),
         ("path\na.jpg\n", r"lacks the column\(s\) pid"),
-        ("path,pid\na.jpg,x\n", "pid 'x' is not a whole number"),
-        ("path,pid\na.jpg,1.5\n", "not a whole number"),
-        ("path,pid,split\na.jpg,1,exam\n", "'exam'.* is not one of gallery, query, train, val"),
+        ("path,pid\na.jpg,x\n", "pid is 'x'"),
+        ("path,pid\na.jpg,1.5\n", "pid is 1.5"),
+        ("path,pid,split\na.jpg,1,exam\n", "split is 'exam'.*'train', 'val', 'query' or 'gallery'"),
         ("path,pid\na.jpg,1\na.jpg,1\n", "listed twice"),
-        ("path,pid\na.jpg,-2\n", "pid -2 is negative"),
+        ("path,pid\na.jpg,-2\n", "pid is -2"),
     ],
 )
 def test_a_bad_file_is_one_sentence(tmp_path, text, sentence):
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(InputError, match=sentence):
-        read_manifest(tmp_path / "m.csv")
+        read_data(tmp_path / "m.csv")
 
 
 def test_junk_is_dropped_from_a_csv_too(tmp_path):
     (tmp_path / "m.csv").write_text("path,pid\na.jpg,-1\nb.jpg,0\n")
-    assert read_manifest(tmp_path / "m.csv")["pid"].tolist() == [0]
+    assert read_data(tmp_path / "m.csv").manifest["pid"].tolist() == [0]
 
 
 def test_a_missing_file_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="no manifest"):
-        read_manifest(tmp_path / "m.csv")
+    with pytest.raises(InputError, match="no file or folder"):
+        read_data(tmp_path / "m.csv")
 
 
 def test_held_out_identities_move_whole_and_the_same_for_a_seed():
@@ -93,27 +100,6 @@ def test_one_camera_identities_are_never_held_out():
         hold_out(table(), 1.0, seed=0)
 
 
-def test_validation_has_one_query_for_each_identity_and_camera():
-    query, gallery = query_gallery(table(split="val"), "val")
-    assert len(query) == 6 * 2
-    assert len(gallery) == 6 * 2 * 2
-    assert not set(query["path"]) & set(gallery["path"])
-
-
-def test_test_split_is_the_data_sets_own():
-    frame = check_manifest(pd.concat([table(split="query"), table(split="gallery")]))
-    query, gallery = query_gallery(frame)
-    assert set(query["split"]) == {"query"}
-    assert set(gallery["split"]) == {"gallery"}
-
-
-def test_an_empty_split_is_one_sentence():
-    with pytest.raises(InputError, match="no query images"):
-        query_gallery(table(), "test")
-    with pytest.raises(InputError, match="choose test or val"):
-        query_gallery(table(), "train")
-
-
 def test_where_nobody_has_two_cameras_nothing_is_held_out():
     rows = [("a.jpg", pid, 1, "train") for pid in (5, 6)]
     frame = pd.DataFrame(rows, columns=["path", "pid", "camid", "split"]).assign(origin="real")
@@ -121,16 +107,14 @@ def test_where_nobody_has_two_cameras_nothing_is_held_out():
 
 
 @pytest.mark.parametrize(
-    ("query", "gallery", "matches"),
-    [
-        ((5, 1), (5, 2), True),
-        ((5, 1), (5, 1), False),
-        ((5, -1), (5, -1), True),
-        ((5, 1), (6, 2), False),
-    ],
+    ("camids", "held"), [([-1] * 3, True), ([-1, 1], False), ([-1, 1, 1], True), ([1, 1, 1], False)]
 )
-def test_a_match_is_the_same_person_from_another_camera(query, gallery, matches):
-    rows = [("a.jpg", *query, "query"), ("b.jpg", *gallery, "gallery"), ("c.jpg", 5, 3, "train")]
-    frame = pd.DataFrame(rows, columns=["path", "pid", "camid", "split"])
-    assert has_matches(frame) == matches
-    assert not has_matches(frame[frame["split"] != "query"])
+def test_only_who_has_a_match_among_the_rest_is_held_out(camids, held):
+    """Unknown cameras equal no camera; two images under two cameras leave no gallery."""
+    rows = [(f"{pid}_{i}.jpg", pid, c) for pid in (1, 2) for i, c in enumerate(camids)]
+    frame = check_manifest(pd.DataFrame(rows, columns=COLUMNS[:3]))
+    if held:
+        assert (hold_out(frame, 0.5, seed=0)["split"] == "val").sum() == len(camids)
+    else:
+        with pytest.raises(InputError, match="only 0 train identities"):
+            hold_out(frame, 0.5, seed=0)

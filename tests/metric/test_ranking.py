@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from ddid.errors import InputError
 from ddid.metric import ranking as module
 from ddid.metric.counting import count_at_least, count_by_column
 from ddid.metric.distance import pairwise
-from ddid.metric.ranking import Embedded, Ranking, rank, single_shot
+from ddid.metric.ranking import Embedded, Ranking, has_matches, rank, single_shot
 
 PROBLEMS = 200
 
@@ -91,15 +93,15 @@ def test_the_compiled_count_equals_the_plain_one():
 
 
 def test_a_model_that_sees_one_point_gets_the_worst_of_all_orders():
-    pids = torch.arange(10)
+    pids = torch.arange(1, 11)
     ones = torch.ones(10, 4)
     found = rank(Embedded(ones, pids), Embedded(ones, pids))
     assert found.summary() == {"mAP": 10, "rank1": 0, "rank5": 0, "rank10": 100, "mINP": 10}
 
 
 def test_perfect_embeddings_score_a_hundred_and_spread_nothing():
-    pids = torch.arange(20) % 5
-    embeddings = torch.eye(5)[pids]
+    pids = torch.arange(20) % 5 + 1
+    embeddings = torch.eye(6)[pids]
     found = rank(Embedded(embeddings, pids), Embedded(embeddings, pids))
     assert set(found.summary().values()) == {100.0}
     assert found.spread() == {"std": 0.0, "worst_decile": 100.0}
@@ -120,6 +122,30 @@ def test_distractors_only_push_down_and_junk_does_nothing():
         assert float(without.ap[1]) == pytest.approx(float(plain.ap[1]), abs=1e-12)
 
 
+def test_a_distractor_among_the_queries_is_left_out():
+    query, gallery = problem(5)
+    query.pids[0] = 0
+    assert int(gallery.pids.min()) == 0
+    assert not bool(rank(query, gallery).valid[0])
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "matches"),
+    [
+        ((5, 1), (5, 2), True),
+        ((5, 1), (5, 1), False),
+        ((5, -1), (5, -1), True),
+        ((5, 1), (5, -1), True),
+        ((5, 1), (6, 2), False),
+        ((0, 1), (0, 2), False),
+    ],
+)
+def test_a_match_is_the_same_person_from_another_camera(query, gallery, matches):
+    own, there = torch.tensor([query]), torch.tensor([gallery, (7, 1)])
+    sides = [SimpleNamespace(pids=s[:, 0], camids=s[:, 1]) for s in (own, there)]
+    assert has_matches(*sides) == matches
+
+
 def test_spread_is_over_identities_not_queries():
     found = Ranking(
         ap=torch.tensor([1.0, 1.0, 1.0, 0.5, 0.0], dtype=torch.float64),
@@ -133,7 +159,7 @@ def test_spread_is_over_identities_not_queries():
 
 
 def test_single_shot_equals_ranking_when_each_identity_has_one_image():
-    pids = torch.arange(30)
+    pids = torch.arange(1, 31)
     query, gallery = Embedded(torch.randn(30, 6), pids), Embedded(torch.randn(30, 6), pids)
     assert single_shot(query, gallery) == pytest.approx(rank(query, gallery).summary())
 
@@ -163,6 +189,6 @@ def test_single_shot_draws_one_image_of_every_identity(monkeypatch):
     ],
 )
 def test_bad_input_is_one_sentence(change, sentence):
-    good = {"embeddings": torch.randn(4, 3), "pids": torch.arange(4), "camids": None}
+    good = {"embeddings": torch.randn(4, 3), "pids": torch.arange(1, 5), "camids": None}
     with pytest.raises(InputError, match=sentence):
         rank(Embedded(**(good | change)), Embedded(**good))

@@ -9,7 +9,7 @@ def crowd(count: int, seed: int) -> Embedded:
     generator = torch.Generator().manual_seed(seed)
     return Embedded(
         torch.randn(count, 8, generator=generator),
-        torch.randint(0, 4, (count,), generator=generator),
+        torch.randint(1, 5, (count,), generator=generator),
         torch.randint(1, 3, (count,), generator=generator),
     )
 

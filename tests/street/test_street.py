@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ddid.data.market import read_market
+from ddid.data import read_data
 from ddid.errors import InputError
 from ddid.street.street import Shot, StreetConfig, plan_shots, take, write_street
 
@@ -38,17 +38,18 @@ def street(tmp_path_factory):
 
 
 def test_the_market_reader_reads_what_was_planned(street):
-    report = read_market(street)
-    splits = report.manifest["split"].value_counts()
+    data = read_data(street)
+    splits = data.manifest["split"].value_counts()
     assert splits["train"] == len(plan(SMALL))
     assert splits["query"] == 5 * 3
     assert splits["gallery"] == 5 * 3 * SMALL.gallery_images + SMALL.distractors
-    assert (report.dropped, report.stray) == (SMALL.junk, [])
+    assert f"{SMALL.junk} junk images (identity -1) dropped." in data.messages
+    assert not any("stray" in message for message in data.messages)
     assert Image.open(next(street.rglob("*.jpg"))).size == (SMALL.width, SMALL.height)
 
 
 def test_train_and_test_identities_are_disjoint_and_every_query_has_a_match(street):
-    manifest = read_market(street).manifest
+    manifest = read_data(street).manifest
     by_split = manifest.groupby("split")["pid"].agg(set)
     assert not by_split["train"] & (by_split["query"] | by_split["gallery"])
     gallery = manifest[manifest["split"] == "gallery"]

@@ -1,0 +1,47 @@
+"""What a person should know about a data set before trusting a number made with it."""
+
+import pandas as pd
+
+# (train, query, gallery) images after dropping identity -1, from the data sets' publications.
+PUBLISHED = {
+    "Market-1501": (12936, 3368, 15913),
+    "DukeMTMC-reID": (16522, 2228, 17661),
+    "CUHK03-NP detected": (7365, 1400, 5332),
+    "CUHK03-NP labelled": (7368, 1400, 5328),
+    "MSMT17": (32621, 11659, 82161),
+}
+
+
+def quality(manifest: pd.DataFrame) -> list[str]:
+    """One sentence for each oddity; a published data set is named, an incomplete copy too."""
+    splits = dict(iter(manifest.groupby("split")))
+    counts = tuple(len(splits.get(name, ())) for name in ("train", "query", "gallery"))
+    train, query = (set(splits[s]["pid"]) if s in splits else set() for s in ("train", "query"))
+    found = [_published(counts), _shared(train & query), *_thin(splits.get("train"))]
+    if (manifest["camid"] < 0).all():
+        found.append("No camera is known: every image of a person counts as a match.")
+    return [sentence for sentence in found if sentence]
+
+
+def _published(counts: tuple[int, ...]) -> str:
+    """Which published set this is, or is a part of: no split larger, and one of the same size."""
+    told = "{} train, {} query and {} gallery images".format(*counts)
+    for name, known in PUBLISHED.items():
+        if counts == known:
+            return f"{told}: this is {name}."
+        fits = all(have <= want for have, want in zip(counts, known, strict=True))
+        if fits and any(have == want for have, want in zip(counts, known, strict=True)):
+            return f"{told}: an incomplete copy of {name} ({known}); copy it again."
+    return f"{told}."
+
+
+def _shared(pids: set[int]) -> str:
+    return f"{len(pids)} identities are in train and query, {min(pids)} is one." if pids else ""
+
+
+def _thin(train: pd.DataFrame | None) -> list[str]:
+    if train is None:
+        return []
+    seen = train.groupby("pid")["camid"].agg(["size", "nunique"])
+    found = {"one image only": seen["size"] == 1, "images of one camera only": seen["nunique"] == 1}
+    return [f"{so.sum()} train identities have {what}." for what, so in found.items() if so.any()]
