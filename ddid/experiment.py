@@ -19,7 +19,6 @@ from ddid.attack.loop import Budget
 from ddid.balance.strategies import STRATEGIES, strategy_manifest
 from ddid.data import Data, read_data, reopen
 from ddid.defense.fnes import FNES
-from ddid.defense.log import read_log
 from ddid.defense.meta import Meta
 from ddid.defense.recipe import Recipe
 from ddid.defense.recipes import find_recipe, tuned
@@ -32,6 +31,7 @@ from ddid.pipeline import read_profile, run_notebooks
 from ddid.report.robustness import Plan, evaluate
 from ddid.report.subject import Subject
 from ddid.street.street import StreetConfig, write_street
+from ddid.training import read_log
 
 NOTEBOOK = "03_adversarial_meta_training"
 PHASE_1 = ("01_bias_analysis", "02_diffusion_resampling")

@@ -14,7 +14,7 @@ LIBRARY = sorted((ROOT / "ddid").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 FOUNDATION = {"errors", "parameters", "run", "checkpoint"}
-TENSORS = {"data", "metric", "model"}
+TENSORS = {"data", "metric", "model", "training"}
 ALLOWED = {
     "errors": set(),
     "parameters": {"errors"},
@@ -24,6 +24,7 @@ ALLOWED = {
     "metric": FOUNDATION,
     "street": FOUNDATION | {"data", "metric"},
     "model": FOUNDATION,
+    "training": FOUNDATION,
     "balance": FOUNDATION | TENSORS,
     "attack": FOUNDATION | TENSORS,
     "defense": FOUNDATION | TENSORS | {"attack"},

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from ddid.balance.bias import nearest_difference, thumbnails
 from ddid.checkpoint import check_settings
-from ddid.data.images import Augment, ImageSet, pk_batches, to_unit
+from ddid.data.images import Augment, ImageSet, to_unit
 from ddid.errors import require
 from ddid.files import read_json
 from ddid.metric.losses import batch_hard_triplet, smooth_labels, soft_cross_entropy
 from ddid.model import ModelConfig, ReIDNet, embed, load_model, save_model
 from ddid.progress import Progress
 from ddid.seeds import seed_of
+from ddid.training import pk_batches
 
 KEPT = "kept"
 STATISTICS, COPY, IDENTITY, CAMERA = REASONS = ("statistics", "copy", "identity", "camera")

@@ -74,49 +74,6 @@ class ImageSet:
         return torch.unique(self.pids, return_inverse=True)[1]
 
 
-def pk_batches(
-    labels: Tensor, identities: int, images_per_identity: int, steps: int, seed: int
-) -> Tensor:
-    """Indices of `steps` batches with P identities and K images each (Hermans et al. 2017).
-
-    The sampler is reseeded for every pass over the data, so batch t is the same however many
-    steps are asked for: that is what lets training resume exactly.
-
-    Args:
-        labels: int64 (N,) class labels.
-        identities: P.
-        images_per_identity: K; an identity with fewer images repeats some.
-        steps: number of batches.
-        seed: which batches.
-
-    Returns:
-        int64 (steps, P·K).
-
-    Raises:
-        InputError: P is below 2 or above the number of identities.
-    """
-    from pytorch_metric_learning.samplers import MPerClassSampler
-    from pytorch_metric_learning.utils import common_functions
-
-    found = len(labels.unique())
-    require(
-        2 <= identities <= found,
-        f"batches of {identities} identities from {found}: ask for 2 to {found} identities a batch",
-    )
-    size = identities * images_per_identity
-    per_pass = max(1, len(labels) // size)
-    batches: list[Tensor] = []
-    before = common_functions.NUMPY_RANDOM
-    try:
-        for epoch in range(-(-steps // per_pass)):
-            common_functions.NUMPY_RANDOM = np.random.RandomState([seed, epoch])
-            sampler = MPerClassSampler(labels, images_per_identity, size, per_pass * size)
-            batches.append(torch.tensor(list(sampler)).view(per_pass, size))
-    finally:
-        common_functions.NUMPY_RANDOM = before
-    return torch.cat(batches)[:steps]
-
-
 class Augment(nn.Module):
     """Random flip, pad-and-crop and erasing, each image on its own.
 

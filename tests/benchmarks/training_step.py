@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from ddid.data.images import ImageSet
 from ddid.defense.recipes import find_recipe
-from ddid.defense.training import LAYOUT, TrainConfig, Trainer
+from ddid.defense.training import LAYOUT, Defence, TrainConfig
 from ddid.model import ModelConfig, ReIDNet
+from ddid.training.loop import Loop
 from tests.benchmarks.timing import compare, device
 
 RECIPES = ("none", "metric_at", "ddid")
@@ -60,20 +60,20 @@ def variants() -> list[dict[str, object]]:
 
 def row(name: str) -> dict[str, object]:
     """The same step again and again: always the first batch, whatever the weights become."""
-    trainer = Trainer(find_recipe(name), random_images(), TrainConfig(), Accelerator())
-    trainer.modules.train()
-    return compare(f"training step, {name}", lambda: trainer.step(0), bare_passes(trainer))
+    config = TrainConfig()
+    loop = Loop(Defence(find_recipe(name), random_images(), config), config.fit)
+    return compare(f"training step, {name}", lambda: loop.take(0), bare_passes(loop.task))
 
 
-def bare_passes(trainer: Trainer) -> Callable[[], None]:
+def bare_passes(task: Defence) -> Callable[[], None]:
     """The passes of one step on fixed images: guides, inner attack, and the loss' own."""
-    net, config = trainer.net, trainer.config
+    net, config = task.net, task.config
     size = config.identities * config.images_per_identity
-    images = torch.rand(size, 3, 64, 32, device=trainer.images.device)
+    images = torch.rand(size, 3, 64, 32, device=task.device)
     images = images.contiguous(memory_format=LAYOUT)
-    attacks = config.attack_steps if trainer.recipe.craft else 0
-    apart = bool(attacks) and trainer.recipe.statistics == "apart"
-    parts = (2 if trainer.recipe.meta else 1) * (2 if apart else 1)
+    attacks = config.attack_steps if task.recipe.craft else 0
+    apart = bool(attacks) and task.recipe.statistics == "apart"
+    parts = (2 if task.recipe.meta else 1) * (2 if apart else 1)
     batch = torch.cat([images, images]) if attacks else images
 
     def run() -> None:

@@ -8,10 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddid.data.images import Augment, ImageSet, load_images, pk_batches, to_uint8, to_unit
+from ddid.data.images import Augment, ImageSet, load_images, to_uint8, to_unit
 from ddid.errors import InputError
-
-LABELS = torch.tensor([0] * 9 + [1] * 4 + [2] + [3] * 6)
 
 
 @pytest.fixture
@@ -119,24 +117,6 @@ def test_an_image_set_labels_identities_in_ascending_order(pictures):
 def test_an_empty_image_set_is_one_sentence():
     with pytest.raises(InputError, match="no images to read"):
         ImageSet.read(pd.DataFrame({"path": [], "pid": [], "camid": []}), (8, 4))
-
-
-def test_batches_hold_p_identities_with_k_images():
-    for batch in pk_batches(LABELS, 3, 4, steps=9, seed=0):
-        counts = torch.bincount(LABELS[batch])
-        assert sorted(counts[counts > 0].tolist()) == [4, 4, 4]
-
-
-def test_batches_do_not_depend_on_how_many_are_asked_for():
-    long = pk_batches(LABELS, 2, 4, steps=11, seed=5)
-    assert torch.equal(pk_batches(LABELS, 2, 4, steps=4, seed=5), long[:4])
-    assert not torch.equal(pk_batches(LABELS, 2, 4, steps=11, seed=6), long)
-
-
-@pytest.mark.parametrize("identities", [1, 5])
-def test_impossible_batches_are_one_sentence(identities):
-    with pytest.raises(InputError, match="ask for 2 to 4"):
-        pk_batches(LABELS, identities, 4, steps=1, seed=0)
 
 
 def test_augmentation_keeps_shape_and_range_and_follows_the_seed():

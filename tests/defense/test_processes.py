@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ddid.defense.log import read_log
+from ddid.training import read_log
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 STEPS = 40

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from ddid.attack.loop import Budget
-from ddid.defense.log import read_log
 from ddid.defense.meta import Meta
 from ddid.defense.recipe import Recipe, Scene, forward_both
 from ddid.defense.recipes import find_recipe, recipes
@@ -17,6 +16,7 @@ from ddid.defense.training import train
 from ddid.errors import InputError
 from ddid.metric.distance import normalize
 from ddid.model import ModelConfig, ReIDNet
+from ddid.training import read_log
 
 ATTACKING = [recipe for recipe in recipes().values() if recipe.craft]
 

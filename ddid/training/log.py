@@ -1,4 +1,4 @@
-"""What a training run writes about itself: `train_log.jsonl`, one line per few steps."""
+"""What a training writes about itself: `train_log.jsonl`, one line per few steps."""
 
 import json
 import math
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from ddid.errors import require
 from ddid.files import atomic_write
 
+Report = dict[str, Tensor]
+"""One step's scalars by name, detached."""
+
 
 class PassCounter:
     """Counts the images that go through some networks, forwards and backwards.
@@ -23,8 +26,14 @@ class PassCounter:
 
     def __init__(self, nets: Iterable[nn.Module]) -> None:
         self.forward = self.backward = 0
-        for net in nets:
-            net.register_forward_hook(self._count)
+        self.hooks = [net.register_forward_hook(self._count) for net in nets]
+
+    def __enter__(self) -> "PassCounter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
 
     def _count(self, net: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         first = output if isinstance(output, Tensor) else output[0]
@@ -33,20 +42,22 @@ class PassCounter:
 
 
 class TrainLog:
-    """Means over the steps since the last line; lines past `step` are dropped on opening."""
+    """`train_log.jsonl`: means over the steps since the last line; later lines are dropped."""
 
     def __init__(self, path: Path, step: int, counter: PassCounter) -> None:
         self.path, self.counter = path, counter
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self.lines = [line for line in lines if _step(line) <= step]
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            with atomic_write(path) as temporary:
+                temporary.write_text("".join(x for x in lines if _step(x) <= step), "utf-8")
         self._begin()
 
-    def add(self, report: dict[str, Tensor]) -> None:
+    def add(self, report: Report) -> None:
         """Remember one step's scalars; does not wait for the device."""
         self.reports.append(report)
 
     def flush(self, step: int, *, write: bool = True) -> None:
-        """Write the line of the steps up to `step`.
+        """Append the line of the steps up to `step`.
 
         Raises:
             InputError: a loss or gradient was not finite; nothing is written.
@@ -58,19 +69,19 @@ class TrainLog:
         require(
             not wrong,
             f"training broke down: {wrong[0] if wrong else ''} is no number in the "
-            f"{len(self.reports)} steps before step {step}; lower lr or gamma. The last good "
-            f"checkpoint in {self.path.parent} is kept",
+            f"{len(self.reports)} steps before step {step}; lower the learning rate. The last "
+            f"good checkpoint in {self.path.parent} is kept",
         )
         passes = {"forward": self.counter.forward, "backward": self.counter.backward}
         seconds = {"seconds": round(time.monotonic() - self.began, 3)}
-        self.lines.append(json.dumps({"step": step, **means, **passes, **seconds}))
         if write:
-            with atomic_write(self.path) as temporary:
-                temporary.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": step, **means, **passes, **seconds}) + "\n")
         self._begin()
 
     def _begin(self) -> None:
-        self.reports: list[dict[str, Tensor]] = []
+        self.reports: list[Report] = []
         self.counter.forward = self.counter.backward = 0
         self.began = time.monotonic()
 
@@ -78,11 +89,11 @@ class TrainLog:
 def read_log(folder: str | Path) -> pd.DataFrame:
     """`train_log.jsonl` of a run folder as a table, one row per line.
 
-    Columns: step, loss, the recipe's terms, accuracies, gradient_norm, and of the steps since the
-    line before: forward and backward (images through the network) and seconds.
+    Columns: step, loss, the task's terms, gradient_norm, and of the steps since the line before:
+    forward and backward (images through the network) and seconds.
     """
     path = Path(folder) / "train_log.jsonl"
-    require(path.is_file(), f"no training log {path}: train the recipe first")
+    require(path.is_file(), f"no training log {path}: train first")
     return pd.read_json(path, lines=True)
 
 

@@ -1,0 +1,62 @@
+"""Batches of a training set: which images, and how they come to the device."""
+
+import torch
+from torch import Tensor
+
+from ddid.errors import require
+from ddid.seeds import seed_of
+
+
+def pk_batches(
+    labels: Tensor, identities: int, images_per_identity: int, steps: int, seed: int
+) -> Tensor:
+    """Indices of `steps` batches with P identities and K images each (Hermans et al. 2017).
+
+    Args:
+        labels: int64 (N,) class labels.
+        identities: P.
+        images_per_identity: K; an identity with fewer images repeats some.
+        steps: number of batches.
+        seed: which batches; batch t depends on it and on t alone.
+
+    Returns:
+        int64 (steps, P·K), images of an identity side by side.
+
+    Raises:
+        InputError: P is below 2 or above the number of identities.
+    """
+    groups = [(labels == label).nonzero().squeeze(1) for label in labels.unique()]
+    require(
+        2 <= identities <= len(groups),
+        f"batches of {identities} identities from {len(groups)}: "
+        f"ask for 2 to {len(groups)} identities a batch",
+    )
+
+    def draw(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed_of(seed, step))
+        chosen = torch.randperm(len(groups), generator=generator)[:identities].tolist()
+        return torch.cat([sample(groups[i], images_per_identity, generator) for i in chosen])
+
+    return torch.stack([draw(step) for step in range(steps)])
+
+
+def sample(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` of `rows` in random order, each as often as any other as far as that goes."""
+    order = torch.randperm(len(rows), generator=generator)
+    return rows[order.repeat(-(-count // len(rows)))[:count]]
+
+
+class Feed:
+    """Pixels of a training set on the device; batch by batch through pinned memory if they take
+    more than half of what is free there."""
+
+    def __init__(self, images: Tensor, device: torch.device) -> None:
+        """`images` uint8 (N, 3, H, W)."""
+        fits = device.type != "cuda" or 2 * images.nbytes < torch.cuda.mem_get_info(device)[0]
+        self.images, self.device = images.to(device) if fits else images, device
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        part = self.images[rows.to(self.images.device)]
+        if part.device == self.device:
+            return part
+        return part.pin_memory().to(self.device, non_blocking=True)

@@ -1,0 +1,82 @@
+"""Checkpoints of a training: one safetensors file, so that weights, optimizer and step agree.
+
+There is no random state to keep: the loop derives every draw from the seed and the step.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ddid.errors import InputError, require
+from ddid.files import atomic_write
+
+FORMAT = 2
+
+
+def set_aside(folder: Path, key: str) -> None:
+    """Move a training of another key out of the way, into `before`."""
+    checkpoint = folder / "checkpoint.safetensors"
+    found = _read(checkpoint)[0].get("key") if checkpoint.exists() else None
+    if folder.is_dir() and found != key:
+        for path in [path for path in folder.iterdir() if path.is_file()]:
+            (folder / "before").mkdir(exist_ok=True)
+            path.replace(folder / "before" / path.name)
+
+
+def save_checkpoint(
+    path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer, step: int, key: str
+) -> None:
+    """Write weights and optimizer state after `step` steps, as one file moved into place whole."""
+    tensors = {f"modules.{name}": value for name, value in modules.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    header = json.dumps({"format": FORMAT, "step": step, "key": key})
+    kept = {name: value.detach().contiguous() for name, value in tensors.items()}
+    with atomic_write(path) as temporary:
+        save_file(kept, temporary, metadata={"ddid": header})
+
+
+def load_checkpoint(
+    path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer, key: str
+) -> int:
+    """Restore what `save_checkpoint` wrote and return its step; 0 where there is nothing.
+
+    Raises:
+        InputError: the file is damaged or of another format or key; it is left as it is.
+    """
+    if not path.exists():
+        return 0
+    header, tensors = _read(path)
+    require(
+        (header.get("format"), header.get("key")) == (FORMAT, key),
+        f"{path} is of another training or version: move it away and train again",
+    )
+    weights = {n[8:]: value for n, value in tensors.items() if n.startswith("modules.")}
+    modules.load_state_dict(weights)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        kind, index, field = [*name.split(".", 2), ""][:3]
+        if kind == "optimizer":
+            # Fused optimizers walk weights and state in storage order: one memory format for both.
+            like = parameters[int(index)]
+            value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            state.setdefault(int(index), {})[field] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    return int(header["step"])
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as stream:
+            header = json.loads((stream.metadata() or {}).get("ddid", "{}"))
+            return header, {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): move it away to start this training afresh"
+        ) from error

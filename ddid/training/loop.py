@@ -1,0 +1,248 @@
+"""The one training loop: of the generator, of its judges, and of every defence.
+
+Step t draws all its randomness from (seed, t), so a run killed anywhere and started again ends
+with the weights it would have had. "Batch" is the whole batch, over all processes.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import convert_outputs_to_fp32
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from ddid.errors import require
+from ddid.files import read_json, write_json
+from ddid.progress import Progress
+from ddid.seeds import seed_of
+from ddid.training.checkpoint import load_checkpoint, save_checkpoint, set_aside
+from ddid.training.log import PassCounter, Report, TrainLog
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How anything here is trained: AdamW, linear warm-up, half a cosine down to 0."""
+
+    steps: int
+    lr: float
+    """Peak learning rate."""
+    warmup: float = 0.1
+    """Share of the steps that warm up, in [0, 1)."""
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 10.0
+    """Largest Euclidean norm of a step's gradient."""
+    average: float = 0.0
+    """Keep a moving average of the weights instead of the last ones: the steps in which it forgets
+    one half, as a share of the steps done so far; 0 keeps the last ones."""
+    precision: str = ""
+    """`no` or `bf16` (networks run in bfloat16, losses stay in float32); empty for what
+    `accelerate launch` says, which is `no` without it."""
+    log_every: int = 10
+    checkpoint_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "checkpoint_every"):
+            count = getattr(self, name)
+            require(count >= 1, f"training: {name} is {count}: give at least 1")
+        require(self.lr > 0, f"training: lr is {self.lr}: give a positive learning rate")
+        require(0 <= self.warmup < 1, f"training: warmup is {self.warmup}: give a share in [0, 1)")
+        require(self.average >= 0, f"training: average is {self.average}: give a share, 0 for none")
+
+    def in_force(self) -> dict[str, Any]:
+        """What the weights depend on beside these settings: the precision and the processes.
+
+        Raises:
+            InputError: an unknown precision, or another one than the launcher's.
+        """
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "")
+        found = self.precision or launched or "no"
+        require(found in ("no", "bf16"), f"precision is {found!r}: choose 'no' or 'bf16'")
+        require(
+            launched in ("", found),
+            f"precision is {found!r} but `accelerate launch` was told {launched!r}: make them the "
+            "same, or leave `precision` empty",
+        )
+        return {"precision": found, "processes": Accelerator().num_processes}
+
+
+class Task(Protocol):
+    """What the loop trains."""
+
+    name: str
+    """For the progress line."""
+    modules: nn.ModuleDict
+    """Everything that learns, on its device."""
+    counted: Sequence[nn.Module]
+    """Networks whose passes the log counts."""
+
+    def step(self, step: int, seed: int) -> Report:
+        """Leave this process' gradient of step number `step` in every `.grad`, empty before.
+
+        `seed` belongs to this step of this process; torch's global generator starts from it.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write what is kept of the trained modules."""
+
+
+def is_trained(folder: Path, key: str) -> bool:
+    """Whether `folder` holds what training under this key ends with."""
+    path = folder / "trained.json"
+    return path.is_file() and read_json(path).get("key") == key
+
+
+def fit(
+    task: Task, settings: Fit, folder: str | Path, key: str, progress: Progress | None = None
+) -> None:
+    """Train, going on from what `folder` holds, and let the task save its result there.
+
+    Args:
+        task: what to train.
+        settings: how.
+        folder: gets `train_log.jsonl`, the result, and `checkpoint.safetensors` until it is done.
+            Files of another key in it are moved to its folder `before`.
+        key: identity of everything the result depends on.
+        progress: told the steps done.
+
+    Raises:
+        InputError: a damaged checkpoint, or a loss that is no number.
+    """
+    loop, folder = Loop(task, settings), Path(folder)
+    cuda = [loop.device] if loop.device.type == "cuda" else []
+    with torch.random.fork_rng(cuda), low_precision(task.modules, loop.precision, loop.device):
+        loop.run(folder, key, progress)
+
+
+class Loop:
+    """Optimizer, average and processes around one task."""
+
+    def __init__(self, task: Task, settings: Fit) -> None:
+        self.task, self.settings, self.accelerator = task, settings, Accelerator()
+        self.device = self.accelerator.device
+        self.precision = settings.in_force()["precision"]
+        self.parameters = [p for p in task.modules.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        self.kept = nn.ModuleDict({"learnt": task.modules})
+        if settings.average:
+            follow = partial(follow_weights, settings.average)
+            average = AveragedModel(task.modules, multi_avg_fn=follow, use_buffers=True)
+            self.kept["average"] = average.requires_grad_(False)
+
+    def run(self, folder: Path, key: str, progress: Progress | None) -> None:
+        """Take the steps that are left, log and checkpoint on the way, and save the result."""
+        checkpoint, settings = folder / "checkpoint.safetensors", self.settings
+        if self.writes:
+            set_aside(folder, key)
+        self.accelerator.wait_for_everyone()
+        first = load_checkpoint(checkpoint, self.kept, self.optimizer, key)
+        schedule = self.schedule(first)
+        with PassCounter(self.task.counted) as counter:
+            log = TrainLog(folder / "train_log.jsonl", first, counter)
+            for done in range(first + 1, settings.steps + 1):
+                log.add(self.take(done - 1))
+                schedule.step()
+                keep = done % settings.checkpoint_every == 0
+                if keep or done % settings.log_every == 0 or done == settings.steps:
+                    log.flush(done, write=self.writes)
+                if keep and self.writes:
+                    save_checkpoint(checkpoint, self.kept, self.optimizer, done, key)
+                if progress:
+                    progress(f"training {self.task.name}", done, settings.steps)
+        if settings.average:
+            self.task.modules.load_state_dict(self.kept["average"].module.state_dict())
+        if self.writes:
+            self.task.save(folder)
+            write_json(folder / "trained.json", {"key": key, "steps": settings.steps})
+            checkpoint.unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.accelerator.is_main_process
+
+    def schedule(self, first: int = 0) -> LambdaLR:
+        """The learning rate from step `first` on."""
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = self.settings.lr
+        return LambdaLR(self.optimizer, partial(learning_rate, self.settings), first - 1)
+
+    def take(self, step: int) -> Report:
+        """Take training step number `step`."""
+        seed = seed_of(self.settings.seed, step, self.accelerator.process_index)
+        torch.manual_seed(seed)
+        self.task.modules.train()
+        self.optimizer.zero_grad()
+        report = self.task.step(step, seed)
+        self.average_processes()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        self.optimizer.step()
+        if "average" in self.kept:
+            self.kept["average"].update_parameters(self.task.modules)
+        return report | {"gradient_norm": norm}
+
+    def average_processes(self) -> None:
+        """Give all processes the mean gradient and the mean BatchNorm statistics.
+
+        Not left to accelerate's wrapper: it works in hooks, which parameters replaced by
+        functional_call never reach.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        shared = [p.grad for p in self.parameters if p.grad is not None]
+        shared += [b for b in self.task.modules.buffers() if b.is_floating_point()]
+        mean = self.accelerator.reduce(torch.cat([t.flatten() for t in shared]), "mean")
+        for tensor, part in zip(shared, mean.split([t.numel() for t in shared]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def learning_rate(settings: Fit, step: int) -> float:
+    """Share of the peak rate at `step`: linear warm-up, then half a cosine down to 0."""
+    warm = settings.warmup * settings.steps
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return (1 + math.cos(math.pi * (step - warm) / (settings.steps - warm))) / 2
+
+
+def follow_weights(
+    half_life: float, average: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor
+) -> None:
+    """Move averaged weights towards those of the step after `count` others; counters are copied."""
+    keep = 0.5 ** (1 / (half_life * (int(count) + 1)))
+    share = 1 - keep if average[0].is_floating_point() else None
+    for old, new in zip(average, weights, strict=True):
+        old.copy_(new) if share is None else old.lerp_(new, share)
+
+
+@contextmanager
+def low_precision(modules: nn.ModuleDict, precision: str, device: torch.device) -> Iterator[None]:
+    """Within it, the modules run forwards as `precision` says; what they return is float32.
+
+    Not accelerate's own setting: that is one for the whole interpreter, the first to ask decides.
+    """
+    lowered = list(modules.values()) if precision == "bf16" else []
+    autocast = torch.autocast(device.type, torch.bfloat16)
+    for module in lowered:
+        module.forward = convert_outputs_to_fp32(autocast(module.forward))
+    try:
+        yield
+    finally:
+        for module in lowered:
+            del module.forward

@@ -1,0 +1,234 @@
+"""The one loop on a task of two numbers: schedule, resume, averages, precision, and its files."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ddid.errors import InputError
+from ddid.training import Fit, fit, is_trained, read_log
+from ddid.training.loop import Loop, learning_rate
+
+SHORT = Fit(steps=7, lr=0.1, log_every=1, checkpoint_every=2)
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step):
+    def progress(what, done, total):
+        if done == step:
+            raise KilledError
+
+    return progress
+
+
+class Line:
+    """Learns y = 3x − 1 from noisy points drawn by the step's seed."""
+
+    name = "a line"
+
+    def __init__(self, broken_at=None):
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1, affine=False), nn.Linear(1, 1))
+        self.modules, self.counted = nn.ModuleDict({"net": self.net}), [self.net]
+        self.broken_at, self.outputs = broken_at, []
+
+    def step(self, step, seed):
+        points = torch.rand(8, 1)
+        output = self.net(points)
+        self.outputs.append(output)
+        loss = (output - 3 * points + 1).square().mean()
+        loss = loss * torch.nan if step == self.broken_at else loss
+        loss.backward()
+        return {"loss": loss.detach()}
+
+    def save(self, folder):
+        save_file(self.net.state_dict(), folder / "line.safetensors")
+
+
+def trained(folder, settings=SHORT, key="k", progress=None):
+    fit(Line(), settings, folder, key, progress)
+    return load_file(folder / "line.safetensors")
+
+
+def same(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_it_learns(tmp_path):
+    trained(tmp_path, replace(SHORT, steps=150, checkpoint_every=1000))
+    log = read_log(tmp_path)["loss"]
+    assert log[-10:].mean() < 0.2 * log[:10].mean()
+
+
+@pytest.mark.parametrize("average", [0.0, 0.1])
+@pytest.mark.parametrize("step", [1, 2, 5, 6])
+def test_killed_anywhere_it_ends_with_the_same_bytes_and_log(step, average, tmp_path):
+    settings = replace(SHORT, average=average)
+    whole = trained(tmp_path / "whole", settings)
+    with pytest.raises(KilledError):
+        trained(tmp_path / "killed", settings, progress=kill_at(step))
+    assert same(whole, trained(tmp_path / "killed", settings))
+    logs = [read_log(tmp_path / name).drop(columns="seconds") for name in ("whole", "killed")]
+    assert logs[0].equals(logs[1])
+    assert not (tmp_path / "killed" / "checkpoint.safetensors").exists()
+
+
+def test_the_seed_decides_everything(tmp_path):
+    runs = [
+        trained(tmp_path / n, replace(SHORT, seed=s)) for n, s in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_the_callers_random_state_is_left_alone(tmp_path):
+    task = Line()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit(task, SHORT, tmp_path, "k")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_finished_folder_knows_its_key(tmp_path):
+    assert not is_trained(tmp_path, "k")
+    trained(tmp_path)
+    assert is_trained(tmp_path, "k")
+    assert not is_trained(tmp_path, "other")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_another_key_left_is_moved_not_used_and_not_lost(killed, tmp_path):
+    expected = trained(tmp_path / "fresh")
+    if killed:
+        with pytest.raises(KilledError):
+            trained(tmp_path / "used", replace(SHORT, seed=1), "old", kill_at(5))
+    else:
+        trained(tmp_path / "used", replace(SHORT, seed=1), "old")
+    left = {path.name for path in (tmp_path / "used").iterdir()}
+    assert same(trained(tmp_path / "used"), expected)
+    assert {path.name for path in (tmp_path / "used" / "before").iterdir()} == left
+    assert len(read_log(tmp_path / "used")) == SHORT.steps
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(InputError, match="training broke down: loss is no number in the 1 steps"):
+        fit(Line(broken_at=3), SHORT, tmp_path, "k")
+    assert read_log(tmp_path)["step"].tolist() == [1, 2, 3]
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_a_damaged_checkpoint_is_told_and_kept(tmp_path):
+    with pytest.raises(KilledError):
+        trained(tmp_path, progress=kill_at(5))
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match="is damaged"):
+        trained(tmp_path)
+    assert path.stat().st_size == 50
+
+
+def test_a_half_written_log_line_is_dropped(tmp_path):
+    with pytest.raises(KilledError):
+        trained(tmp_path, progress=kill_at(5))
+    with (tmp_path / "train_log.jsonl").open("a") as stream:
+        stream.write('{"step": 6, "lo')
+    trained(tmp_path)
+    assert read_log(tmp_path)["step"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_log_is_means_and_counts(tmp_path):
+    trained(tmp_path / "each")
+    trained(tmp_path / "pairs", replace(SHORT, log_every=4, checkpoint_every=100))
+    each, pairs = (read_log(tmp_path / name) for name in ("each", "pairs"))
+    assert pairs["step"].tolist() == [4, 7]
+    assert pairs["loss"][0] == pytest.approx(each["loss"][:4].mean(), rel=1e-5)
+    assert pairs["forward"].tolist() == pairs["backward"].tolist() == [32, 24]
+
+
+def test_the_average_equals_its_loop():
+    settings = replace(SHORT, average=0.3)
+    loop = Loop(Line(), settings)
+    weight, average = loop.task.net[2].weight, None
+    for step in range(5):
+        loop.take(step)
+        keep = 0.5 ** (1 / (0.3 * (step + 1))) if step else 0.0
+        average = weight.item() if step == 0 else keep * average + (1 - keep) * weight.item()
+    kept = loop.kept["average"].module["net"]
+    assert kept[2].weight.item() == pytest.approx(average, rel=1e-5)
+    assert kept[1].num_batches_tracked == 5
+    assert kept[1].running_mean != loop.task.net[1].running_mean
+
+
+def test_the_averaged_weights_are_the_ones_saved(tmp_path):
+    last, averaged = (
+        trained(tmp_path / str(a), replace(SHORT, steps=30, average=a)) for a in (0.0, 0.5)
+    )
+    assert not same(last, averaged)
+
+
+def test_the_rate_warms_up_peaks_and_ends_near_zero():
+    settings = replace(SHORT, steps=100)
+    rates = [learning_rate(settings, step) for step in range(100)]
+    assert rates[0] < 0.1
+    assert max(rates) == rates[10] == 1.0
+    assert rates[-1] < 0.001
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_the_optimizer_follows_the_schedule_from_any_step(first):
+    loop = Loop(Line(), SHORT)
+    schedule = loop.schedule(first)
+    for step in range(first, SHORT.steps):
+        expected = SHORT.lr * learning_rate(SHORT, step)
+        assert loop.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+        loop.optimizer.step()
+        schedule.step()
+
+
+def test_bfloat16_runs_the_networks_low_and_hands_out_float32(tmp_path):
+    task = Line()
+    fit(task, replace(SHORT, precision="bf16"), tmp_path, "k")
+    assert all(output.dtype == torch.float32 for output in task.outputs)
+    assert "forward" not in vars(task.net), "the network is as it was"
+    plain = trained(tmp_path / "plain")
+    assert not same(load_file(tmp_path / "line.safetensors"), plain)
+    assert all(value.dtype != torch.bfloat16 for value in plain.values())
+
+
+def test_one_precision_does_not_leak_into_the_next_training(tmp_path):
+    plain = trained(tmp_path / "first")
+    trained(tmp_path / "low", replace(SHORT, precision="bf16"))
+    assert same(plain, trained(tmp_path / "again"))
+    assert Fit(steps=1, lr=1.0).in_force()["precision"] == "no"
+
+
+def test_a_launchers_precision_is_in_force_and_a_mismatch_refused(monkeypatch):
+    monkeypatch.setitem(os.environ, "ACCELERATE_MIXED_PRECISION", "bf16")
+    assert SHORT.in_force() == {"precision": "bf16", "processes": 1}
+    with pytest.raises(InputError, match="'no' but `accelerate launch` was told 'bf16'"):
+        replace(SHORT, precision="no").in_force()
+    with pytest.raises(InputError, match="precision is 'fp8': choose 'no' or 'bf16'"):
+        replace(SHORT, precision="fp8").in_force()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"lr": -1.0}, {"warmup": 1.0}, {"average": -0.1}, {"checkpoint_every": 0}],
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(InputError, match="training: "):
+        replace(SHORT, **wrong)
+
+
+def test_lines_of_the_log_are_json(tmp_path):
+    trained(tmp_path)
+    lines = (tmp_path / "train_log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 8))
