@@ -22,9 +22,10 @@ from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
 from ddid.defense.recipe import Recipe
 from ddid.defense.recipes import find_recipe, tuned
-from ddid.defense.training import TrainConfig, describe_recipe, train
+from ddid.defense.training import TrainConfig, train
 from ddid.errors import require
 from ddid.files import read_json, write_json
+from ddid.identity import identity
 from ddid.model import ReIDNet, load_model
 from ddid.notebook import check_parameters, declared_parameters
 from ddid.pipeline import read_profile, run_notebooks
@@ -175,7 +176,7 @@ def cell_plan(cell: Cell) -> dict[str, Any]:
     """What a cell's rows depend on; rows made under another plan do not count."""
     parameters = settings(cell.sweep)
     plan = asdict(replace(cell.sweep, recipes=(), seeds=())) | {
-        "recipe": describe_recipe(recipe_of(cell)),
+        "recipe": identity(recipe=recipe_of(cell)),
         "training": asdict(train_config(parameters, cell.seed)),
         "size": [parameters["image_height"], parameters["image_width"]],
     }
