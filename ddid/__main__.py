@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ddid import __version__
 from ddid.errors import InputError
-from ddid.progress import progress_lines
+from ddid.progress import progress_bars
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +47,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         dest="settings",
         metavar="NOTEBOOK.PARAMETER=VALUE",
         help="override one parameter; repeatable",
+    )
+    run.add_argument(
+        "--only", nargs="+", default=[], metavar="NOTEBOOK", help="say 03 04; default all"
     )
     run.add_argument("--resume", action="store_true", help="go on with an existing run folder")
     run.add_argument("--overwrite", action="store_true", help="delete an existing run folder first")
@@ -95,6 +98,7 @@ def _run(options: argparse.Namespace) -> int:
         options.profile,
         options.out,
         options.settings,
+        only=options.only,
         resume=options.resume,
         overwrite=options.overwrite,
     )
@@ -111,7 +115,7 @@ def _sweep(options: argparse.Namespace) -> int:
     sweep = Sweep(options.profile, recipes, tuple(range(options.seeds)))
     shape = by_strategy if options.strategies else None
     run_sweep(
-        sweep, options.out, options.csv, options.workers, shape=shape, progress=progress_lines()
+        sweep, options.out, options.csv, options.workers, shape=shape, progress=progress_bars()
     )
     return 0
 
@@ -126,7 +130,7 @@ def _audit(options: argparse.Namespace) -> int:
         size=tuple(options.size),
         budget=Budget(eps=options.eps / 255, steps=options.steps),
     )
-    result = audit_command(request, progress_lines())
+    result = audit_command(request, progress_bars())
     sys.stdout.write(f"\n{report_text(result)}report: {options.out}/audit.html\n")
     return 1 if result.flags else 0
 

@@ -110,6 +110,17 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path} is not JSON ({error}): delete it and start again") from error
 
 
+def read_object(path: str | Path) -> dict[str, Any]:
+    """Content of a JSON file of names and values.
+
+    Raises:
+        InputError: the file is missing, not JSON, or holds something else.
+    """
+    content = read_json(path)
+    require(isinstance(content, dict), f"{path} holds no names: delete it and start again")
+    return content
+
+
 def append_line(path: str | Path, content: Any) -> None:
     """Add `content` to a file of JSON lines, at once; what stands there already is not touched.
 
@@ -138,6 +149,7 @@ def lock(folder: str | Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
+    require(folder.is_dir() or not folder.exists(), f"{folder} is a file: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
@@ -153,7 +165,7 @@ def lock(folder: str | Path) -> Iterator[None]:
 
 
 def _held(folder: Path) -> str:
-    owner = read_json(folder / OWNER) if (folder / OWNER).is_file() else {}
+    owner = read_object(folder / OWNER) if (folder / OWNER).is_file() else {}
     who = "process {pid} on {host} since {since}".format(**owner) if owner else "another process"
     return f"{folder} is in use by {who}: wait for its end, stop it, or choose another --out"
 

@@ -11,22 +11,39 @@ import json
 import os
 import platform
 import re
+import sysconfig
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ConfigDict, ValidationError, create_model
+
 from ddid.errors import InputError, require
-from ddid.files import append_line, read_json, write_figure, write_json
-from ddid.progress import Progress, progress_lines
+from ddid.files import append_line, lock, read_object, write_figure, write_json
+from ddid.progress import Progress, progress_bars
 
 if TYPE_CHECKING:
     from IPython.display import Image
     from matplotlib.figure import Figure
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-NOTEBOOKS = REPOSITORY / "notebooks"
+HOLDER = "DDID_RUN"  # environment variable: the run folder that the parent process holds
+
+
+def _notebooks() -> Path:
+    """The notebooks to use: of the folder one works in, else of the clone, else as installed."""
+    package = Path(__file__).resolve().parents[1]
+    shared = [Path(sysconfig.get_path("data")), package]
+    places = [*Path.cwd().resolve().parents, package]
+    folders = [Path.cwd().resolve() / "notebooks", *(place / "notebooks" for place in places)]
+    folders += [place / "share" / "ddid" / "notebooks" for place in shared]
+    return next((f for f in folders if (f / "profiles" / "demo.yaml").is_file()), folders[0])
+
+
+NOTEBOOKS = _notebooks()
+REPOSITORY = Path.cwd() if NOTEBOOKS.parent.name == "ddid" else NOTEBOOKS.parent
+"""What paths in notebooks and profiles are relative to: the folder that holds `notebooks/`."""
 
 Literal = None | bool | int | float | str | list[Any] | dict[str, Any]
 
@@ -35,12 +52,12 @@ def notebook_names() -> list[str]:
     """Names of the notebooks without suffix, in reading order.
 
     Raises:
-        InputError: the folder `notebooks/` is not beside the package.
+        InputError: there are no notebooks.
     """
     names = sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     require(
         bool(names),
-        f"no notebooks in {NOTEBOOKS}: ddid runs from a clone installed with `pip install -e .`",
+        f"no notebooks in {NOTEBOOKS}: copy them with `ddid init DIR` and work there",
     )
     return names
 
@@ -86,10 +103,13 @@ def check_parameters(notebook: str, given: Mapping[str, Any]) -> dict[str, Liter
     """
     declared = declared_parameters(notebook)
     _check_names(set(given) - set(declared))
-    values = dict(declared)
-    for name in declared.keys() & given.keys():
-        values[name] = _check_type(notebook, name, given[name], declared[name])
-    return values
+    strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    fields: dict[str, Any] = {name: (_type(value), value) for name, value in declared.items()}
+    model = create_model("Parameters", __config__=strict, **fields)
+    try:
+        return model(**{n: given[n] for n in declared.keys() & given.keys()}).model_dump()
+    except ValidationError as error:
+        raise InputError(_sentence(notebook, error.errors()[0], declared)) from error
 
 
 def _assignments(source: str, where: str) -> dict[str, Literal]:
@@ -107,35 +127,31 @@ def _assignments(source: str, where: str) -> dict[str, Literal]:
 
 
 def _check_names(unknown: set[str]) -> None:
-    if not unknown:
-        return
     known = {name for notebook in notebook_names() for name in declared_parameters(notebook)}
-    for name in sorted(unknown - known):
+    for name in sorted(unknown - known) if unknown else ():
         close = difflib.get_close_matches(name, sorted(known), n=1)
         hint = f"did you mean `{close[0]}`?" if close else "see the `parameters` cells."
         raise InputError(f"unknown parameter `{name}`: no notebook takes it; {hint}")
 
 
-def _check_type(notebook: str, name: str, value: Any, default: Literal) -> Literal:
-    wanted = type(default)
-    widened = wanted is float and type(value) is int
-    hint = ""
-    if wanted in (int, float) and isinstance(value, str):
-        hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
-    require(
-        type(value) is wanted or widened,
-        f"parameter `{name}` of {notebook} is {value!r}, {_kind(type(value))}; "
-        f"it wants {_kind(wanted)} such as {default!r}{hint}",
+def _type(default: Literal) -> Any:
+    """Type of a default; of a list, the type of its first item too."""
+    return list[_type(default[0])] if isinstance(default, list) and default else type(default)  # type: ignore[misc]
+
+
+def _sentence(notebook: str, error: Any, declared: Mapping[str, Any]) -> str:
+    name, *item = error["loc"]
+    default = declared[name][0] if item else declared[name]
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    wanted = kinds.get(type(default), f"a {type(default).__name__}")
+    given, shown = error["input"], f"{name}[{item[0]}]" if item else name
+    text = isinstance(given, str) and type(default) in (int, float)
+    hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if text else ""
+    kind = kinds.get(type(given), f"a {type(given).__name__}")
+    return (
+        f"parameter `{shown}` of {notebook} is {given!r}, {kind}; "
+        f"it wants {wanted} such as {default!r}{hint}"
     )
-    if isinstance(default, list) and default:
-        for item in value:
-            _check_type(notebook, f"{name}[]", item, default[0])
-    return float(value) if widened else value
-
-
-def _kind(kind: type) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    return names.get(kind, f"a {kind.__name__}")
 
 
 @dataclass
@@ -145,7 +161,7 @@ class Run:
     root: Path
     notebook: str
     parameters: Mapping[str, Literal]
-    progress: Progress = field(default_factory=lambda: progress_lines("    "), repr=False)
+    progress: Progress = field(default_factory=progress_bars, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -174,7 +190,7 @@ class Run:
         Only what the seed determines belongs here; times go to `log`.
         """
         own = self.folder / "metrics.json"
-        merged = (read_json(own) if own.exists() else {}) | metrics
+        merged = (read_object(own) if own.exists() else {}) | metrics
         write_json(own, merged)
         collect_metrics(self.root)
 
@@ -199,17 +215,19 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
         notebook: name without suffix, say `01_bias_analysis`.
         namespace: the notebook's `globals()`, where the parameters are.
 
-    Relative `out` is taken from the repository's root, whatever the working directory. If the
-    notebook declares `threads` and it is positive, torch is held to that many.
+    Relative paths start at the folder that holds `notebooks/`, whatever the working directory. A
+    parameter `threads`, where a notebook has it and it is positive, holds torch to that many.
 
     Raises:
-        InputError: an unknown or mistyped parameter.
+        InputError: an unknown or mistyped parameter, or another process works in the run folder.
     """
     declared = check_parameters(notebook, {})
     names = declared.keys() | injected_names(namespace.get("In", []))
     values = check_parameters(notebook, {n: namespace[n] for n in names if n in namespace})
     run = Run(resolve(str(values["out"])), notebook, values)
-    run.folder.mkdir(parents=True, exist_ok=True)
+    if os.environ.get(HOLDER) != str(run.root):
+        with lock(run.root):
+            pass  # so nobody is at work there
     (run.folder / "metrics.json").unlink(missing_ok=True)
     write_json(run.path("parameters.json"), values)
     write_json(run.path("environment.json"), environment())
@@ -222,13 +240,13 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
 
 
 def resolve(path: str | Path) -> Path:
-    """`path` itself if absolute, else taken from the repository's root."""
+    """`path` itself if absolute, else taken from the folder that holds `notebooks/`."""
     return (REPOSITORY / Path(path).expanduser()).resolve()
 
 
 def collect_metrics(root: Path) -> dict[str, Any]:
     """Gather every notebook's `metrics.json` into `root/metrics.json` and return it."""
-    metrics = {path.parent.name: read_json(path) for path in sorted(root.glob("*/metrics.json"))}
+    metrics = {path.parent.name: read_object(path) for path in sorted(root.glob("*/metrics.json"))}
     write_json(root / "metrics.json", metrics)
     return metrics
 

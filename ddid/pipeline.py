@@ -1,23 +1,24 @@
-"""The six notebooks in order, under one profile, with resume."""
+"""The notebooks in order, under one profile; those whose result stands are left alone."""
 
-import hashlib
-import io
+import csv
 import json
 import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
 
 from ddid.errors import InputError, require
-from ddid.files import full_disk_told, read_json, write_json
+from ddid.files import full_disk_told, lock, read_object, write_json
+from ddid.identity import identity
 from ddid.notebook import (
+    HOLDER,
     NOTEBOOKS,
     check_parameters,
     collect_metrics,
@@ -26,9 +27,17 @@ from ddid.notebook import (
     notebook_path,
     resolve,
 )
+from ddid.progress import in_words, overall
+from ddid.sources import code_of
 
 PROFILES = NOTEBOOKS / "profiles"
 STATE = "state.json"
+PATHS = ("out", "root", "weights", "file")  # last words of the names of parameters that are paths
+TELLING = {".csv", ".json", ".npz", ".png", ".safetensors"}  # what later notebooks read
+OF_THE_RUN = {STATE, "environment.json", "parameters.json"}
+
+Plans = Mapping[str, Mapping[str, Any]]
+"""Notebook (its name, or a path to its file) → its checked parameters, in order of execution."""
 
 
 def read_profile(name: str) -> dict[str, Any]:
@@ -50,6 +59,7 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`notebook.parameter=value` texts → {notebook: {parameter: value}}; values are YAML.
 
     `01.seed=3` and `01_bias_analysis.seed=3` both name a notebook; `seed=3` names all that take it.
+    Relative paths are taken from the working directory, as everywhere on the command line.
 
     Raises:
         InputError: no `=`, or no such notebook.
@@ -61,35 +71,45 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
         where, _, parameter = target.rpartition(".")
         chosen = [n for n in overrides if not where or where in (n, n[:2], n[3:])]
         require(bool(chosen), f"--set {setting}: no notebook {where!r}; {', '.join(overrides)}")
+        value = _yaml(text, f"--set {setting}")
+        if _is_path(parameter, value):
+            value = str(Path(value).expanduser().absolute())
         for name in chosen:
-            overrides[name][parameter] = _yaml(text, f"--set {setting}")
+            overrides[name][parameter] = value
     return overrides
+
+
+def _is_path(parameter: str, value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and parameter.rpartition("_")[2] in PATHS
 
 
 def _yaml(text: str | bytes, where: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date or number out of range
         raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def plan_run(profile: str, out: Path, settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+def plan_run(
+    profile: str, out: Path, settings: Sequence[str] = (), only: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Checked parameters of every notebook: profile, then overrides, then `out`.
 
     Everything is checked before anything runs, so a typing error costs no training.
 
     Raises:
-        InputError: an unknown or mistyped parameter anywhere.
+        InputError: an unknown or mistyped parameter anywhere, or an unknown name in `only`.
     """
-    shared = read_profile(profile)
-    overrides = parse_overrides(settings)
-    plans = {}
+    shared, overrides, plans = read_profile(profile), parse_overrides(settings), {}
+    for name in only:
+        known = any(name in (n, n[:2], n[3:]) for n in overrides)
+        require(known, f"--only {name}: no such notebook; choose of {', '.join(overrides)}")
     for notebook, own in overrides.items():
         plans[notebook] = check_parameters(notebook, shared | own | {"out": str(out)})
         for setting in own.keys() - declared_parameters(notebook).keys():
             named = sum(setting in other for other in overrides.values())
             require(named > 1, f"--set {notebook}.{setting}: this notebook takes no {setting}")
-    return plans
+    return {n: p for n, p in plans.items() if not only or {n, n[:2], n[3:]} & set(only)}
 
 
 def run_profile(
@@ -97,6 +117,7 @@ def run_profile(
     out: str | Path = "",
     settings: Sequence[str] = (),
     *,
+    only: Sequence[str] = (),
     resume: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -104,116 +125,180 @@ def run_profile(
 
     Args:
         profile: name or YAML file.
-        out: run folder, `runs/PROFILE` if empty; relative to the repository's root.
+        out: run folder, relative to the working directory; `runs/PROFILE` beside `notebooks/` if
+            empty.
         settings: overrides, see `parse_overrides`.
-        resume: go on with a run folder that exists. A notebook whose code, parameters and
-            predecessors are unchanged is not executed again if it finished, and goes on if it was
-            interrupted; one that changed starts afresh, its old folder moves to `replaced/`.
-        overwrite: delete an existing run folder first.
+        only: numbers or names of the notebooks to execute; all if empty.
+        resume: go on with a run folder that exists. A notebook whose result stands is not executed
+            again; another one is, and inside it what was trained or attacked and still stands is
+            kept, what does not is set aside.
+        overwrite: delete what an earlier run wrote there first.
 
     Raises:
-        InputError: bad parameters, a run folder in the way, or a notebook that stopped on bad
-            input.
+        InputError: bad parameters, a run folder in the way or in use, or a notebook that stopped on
+            bad input.
     """
-    root = resolve(out or f"runs/{Path(profile).stem}")
-    plans = plan_run(profile, root, settings)
-    _make_way(root, resume=resume, overwrite=overwrite)
+    root = Path(out).expanduser().absolute() if out else resolve(f"runs/{Path(profile).stem}")
+    plans = plan_run(profile, root, settings, only)
+    with lock(root):
+        _make_way(root, resume=resume or bool(only), overwrite=overwrite)
     run_notebooks(plans, root)
-    collect_metrics(root)
     return root
 
 
-def identities(plans: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def identities(plans: Plans) -> list[str]:
     """Of each notebook, given those before it: equal ones write the same, whatever `out` is."""
     found = [""]
     for notebook, parameters in plans.items():
-        found.append(_fingerprint(notebook, parameters, found[-1]))
+        found.append(identity(before=found[-1], own=_own(notebook, parameters)))
     return found[1:]
 
 
-def run_notebooks(
-    plans: Mapping[str, Mapping[str, Any]], root: Path, console: TextIO | None = None
-) -> None:
-    """Execute notebooks in order; those unchanged since they finished are left alone.
+def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> None:
+    """Execute notebooks in order; those whose result stands are left alone.
+
+    It stands while parameters, code, the data set's files and what earlier notebooks wrote are the
+    same. Changed images are noticed by size and time of change.
 
     Args:
-        plans: notebook (its name, or a path to its file) → its checked parameters, in the order of
-            execution. Its folder in the run has its name.
-        root: run folder.
+        plans: what to execute. A notebook's folder in the run has the notebook's name.
+        root: run folder; nobody else may work in it meanwhile.
         console: told what happens, and what the notebooks print; standard output by default.
 
     Raises:
-        InputError: a notebook stopped.
+        InputError: a notebook stopped, or the folder is in use.
     """
-    say = partial(print, file=console or sys.stdout, flush=True)
-    for number, (path, fingerprint) in enumerate(zip(plans, identities(plans), strict=True), 1):
-        parameters, notebook = plans[path], Path(path).stem
-        title = f"[{number}/{len(plans)}] {notebook}"
-        state = _state(root / notebook)
-        if state == {"fingerprint": fingerprint, "finished": True}:
-            say(f"{title}: already done")
-            continue
-        if state and state["fingerprint"] != fingerprint:
-            say(f"    made under other settings, moved to {_set_aside(root, notebook)}")
-        say(f"{title} ...")
-        begin = time.monotonic()
-        write_json(root / notebook / STATE, {"fingerprint": fingerprint, "finished": False})
-        _execute(notebook_path(path), parameters, root / notebook, console)
-        write_json(root / notebook / STATE, {"fingerprint": fingerprint, "finished": True})
-        say(f"{title}: {time.monotonic() - begin:.0f} s")
+    stream, clock = console or sys.stdout, _Clock(plans, root)
+    with lock(root), _held(root), overall(stream, clock.headline) as say:
+        for number, (path, parameters) in enumerate(plans.items(), 1):
+            notebook = Path(path).stem
+            title = f"[{number}/{len(plans)}] {notebook}"
+            begin = clock.begin(number)
+            stands = identity(own=_own(path, parameters), before=_written_before(root, notebook))
+            state = {"identity": stands, "settings": _settings(parameters), "finished": True}
+            earlier = _state(root / notebook)
+            if state.items() <= earlier.items():
+                say(f"{title}: already done\n")
+                continue
+            say(f"{title} ...\n")
+            write_json(root / notebook / STATE, earlier | state | {"finished": False})
+            _execute(notebook_path(path), parameters, root / notebook, say)
+            seconds = time.monotonic() - begin
+            longest = clock.expected.get(notebook) or 0.0
+            state["seconds"] = max(round(seconds, 1), longest)
+            write_json(root / notebook / STATE, state)
+            say(f"{title}: {in_words(seconds)}\n")
+        collect_metrics(root)
 
 
-def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
-    occupied = root.is_dir() and any(root.iterdir())
-    if occupied and overwrite:
-        ours = any((root / name).is_dir() for name in notebook_names())
-        require(ours, f"{root} holds no run of ddid: delete it yourself or choose another --out")
-        shutil.rmtree(root)
-    elif occupied:
-        require(
-            resume,
-            f"{root} holds an earlier run: add --resume to go on with it, --overwrite to delete "
-            "it, or choose another --out",
-        )
-    root.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def _held(root: Path) -> Iterator[None]:
+    os.environ[HOLDER] = str(root)
+    try:
+        yield
+    finally:
+        del os.environ[HOLDER]
 
 
-def _fingerprint(notebook: str, parameters: Mapping[str, Any], before: str) -> str:
-    """Hash of what a result depends on: library, notebook, its parameters, what came before.
-
-    Not the data set: changed images under the same names are not noticed.
-    """
+def _own(notebook: str, parameters: Mapping[str, Any]) -> str:
+    """Identity of a notebook's cells, the code they may import, its parameters and its data."""
     cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    code = [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code"
+        and "parameters" not in cell.get("metadata", {}).get("tags", [])
+    ]
     settings = {name: value for name, value in parameters.items() if name != "out"}
-    content = json.dumps([_library(), sources, settings, before], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    data = {n: _stamps(resolve(v)) for n, v in settings.items() if _is_path(n, v)}
+    return identity(code=code_of(code), settings=settings, data=data)
 
 
-@cache
-def _library() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _stamps(root: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a data set's files, which tell edited ones cheaply."""
+    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else [root]
+    if root.suffix == ".csv" and root.is_file():
+        with root.open(encoding="utf-8", errors="replace", newline="") as stream:
+            listed = [row.get("path") for row in csv.DictReader(stream)]
+        files += [root.parent / name for name in listed if name]
+    there = [path for path in sorted(files) if path.is_file()]
+    stamps = [(path, path.stat()) for path in there]
+    return [(os.path.relpath(p, root), s.st_size, s.st_mtime_ns) for p, s in stamps]
+
+
+def _written_before(root: Path, notebook: str) -> str:
+    """Identity of what the notebooks before this one left in the run folder for others."""
+    folders = [f for f in sorted(root.glob("[0-9][0-9]_*")) if f.name < notebook]
+    return identity(files={f.name: dict(_artefacts(f)) for f in folders})
+
+
+def _artefacts(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        aside = {"figures", "before"} & set(parts) or any(part[0] == "." for part in parts)
+        if path.suffix in TELLING and path.name not in OF_THE_RUN and not aside:
+            yield "/".join(parts), path
+
+
+def _settings(parameters: Mapping[str, Any]) -> str:
+    """What a notebook's time depends on: the same settings take about as long elsewhere."""
+    return identity(**{n: v for n, v in parameters.items() if n not in ("out", "seed")})
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    return read_json(folder / STATE) if (folder / STATE).is_file() else {}
+    return read_object(folder / STATE) if (folder / STATE).is_file() else {}
 
 
-def _set_aside(root: Path, notebook: str) -> Path:
-    """Move a notebook's stale folder out of the way; long work is never deleted unasked."""
-    number = len(list((root / "replaced").glob(f"{notebook}.*"))) + 1
-    target = root / "replaced" / f"{notebook}.{number}"
-    target.parent.mkdir(exist_ok=True)
-    (root / notebook).rename(target)
-    return target
+def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
+    occupied = any(path.name[0] != "." for path in root.iterdir())
+    if occupied and overwrite:
+        ours = [folder for folder in root.glob("[0-9][0-9]_*") if (folder / STATE).is_file()]
+        require(
+            bool(ours), f"{root} holds no run of ddid: delete it yourself or choose another --out"
+        )
+        for folder in ours:
+            shutil.rmtree(folder)
+        (root / "metrics.json").unlink(missing_ok=True)
+    elif occupied:
+        require(
+            resume,
+            f"{root} holds an earlier run or other files: add --resume to go on with it, "
+            "--overwrite to delete what the run wrote, or choose another --out",
+        )
 
 
-def _execute(
-    path: Path, parameters: Mapping[str, Any], folder: Path, console: TextIO | None
-) -> None:
+class _Clock:
+    """How far a run is, and how long the rest takes, as far as earlier runs tell."""
+
+    def __init__(self, plans: Plans, root: Path) -> None:
+        self.names = [Path(path).stem for path in plans]
+        self.number, self.began = 1, time.monotonic()
+        found = {n: _seconds(root, n, _settings(p)) for n, p in zip(self.names, plans.values())}  # noqa: B905
+        self.expected = found
+
+    def begin(self, number: int) -> float:
+        self.number, self.began = number, time.monotonic()
+        return self.began
+
+    def headline(self) -> str:
+        """Say "notebook 3 of 6, about 6 minutes left"."""
+        where = f"notebook {self.number} of {len(self.names)}"
+        rest = self.names[self.number - 1 :]
+        known = [seconds for n in rest if (seconds := self.expected[n]) is not None]
+        if len(known) < len(rest):
+            return f"{where}; time left unknown: these settings never ran here"
+        left = max(known[0] - (time.monotonic() - self.began), 0) + sum(known[1:])
+        return f"{where}, about {in_words(left)} left"
+
+
+def _seconds(root: Path, notebook: str, settings: str) -> float | None:
+    """How long a notebook took under these settings, here or in a run folder beside this one."""
+    states = (_state(path) for path in [root / notebook, *root.parent.glob(f"*/{notebook}")])
+    same = (s["seconds"] for s in states if s.get("settings") == settings and "seconds" in s)
+    return next(same, None)
+
+
+def _execute(path: Path, parameters: Mapping[str, Any], folder: Path, say: Any) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -228,7 +313,7 @@ def _execute(
                 parameters=dict(parameters),
                 kernel_name="python3",
                 progress_bar=False,
-                stdout_file=_Console(console),
+                stdout_file=_Console(say),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # the kernel's own chatter
             )
     except DeadKernelError as error:
@@ -241,13 +326,11 @@ def _execute(
         raise InputError(f"{notebook} stopped: {reason} (executed so far: {output})") from error
 
 
-class _Console(io.StringIO):
+class _Console:
     """Passes a notebook's standard output on as it comes."""
 
-    def __init__(self, stream: TextIO | None) -> None:
-        self.stream = stream or sys.stdout
+    def __init__(self, say: Any) -> None:
+        self.write = say
 
-    def write(self, text: str) -> int:
-        self.stream.write(text)
-        self.stream.flush()
-        return len(text)
+    def flush(self) -> None:
+        """What is written is out."""

@@ -1,13 +1,11 @@
-import errno
 import json
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from safetensors import SafetensorError
 
 from ddid.errors import InputError
-from ddid.files import atomic_write, read_json, write_json
+from ddid.files import read_json
 from ddid.notebook import REPOSITORY, open_run, resolve
 
 
@@ -61,70 +59,6 @@ def test_the_same_figure_gives_the_same_bytes(namespace):
     first = run.save_figure(figure, "line").data
     assert run.save_figure(figure, "line").data == first
     assert b"Software" not in first
-
-
-def test_progress_prints_the_end_and_not_every_step(namespace, capsys):
-    run = open_run("01_one", namespace)
-    for done in range(1, 101):
-        run.progress("work", done, 100)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == ["    work: 1/100", "    work: 100/100"]
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.json"
-    write_json(path, {"old": 1})
-
-    def interrupted():
-        with atomic_write(path) as temporary:
-            temporary.write_text("{")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert read_json(path) == {"old": 1}
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        SafetensorError("I/O error: No space left on device (os error 28)"),
-    ],
-)
-def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path, error):
-    path = tmp_path / "a.json"
-    write_json(path, {"old": 1})
-
-    def full():
-        with atomic_write(path):
-            raise error
-
-    with pytest.raises(InputError, match="disk is full"):
-        full()
-    assert read_json(path) == {"old": 1}
-
-
-def test_other_errors_pass_through_unchanged(tmp_path):
-    def broken():
-        with atomic_write(tmp_path / "a.json"):
-            raise OSError(errno.EACCES, "Permission denied")
-
-    with pytest.raises(PermissionError):
-        broken()
-
-
-def test_numbers_that_json_cannot_say_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "a.json", {"x": float("nan")})
-    assert not (tmp_path / "a.json").exists()
-
-
-def test_a_broken_json_file_is_named(tmp_path):
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(InputError, match=r"a\.json is not JSON"):
-        read_json(tmp_path / "a.json")
 
 
 def test_relative_paths_start_at_the_repository(tmp_path):

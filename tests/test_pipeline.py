@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from ddid import pipeline
 from ddid.__main__ import main
 from ddid.errors import InputError
-from ddid.files import read_json, write_json
+from ddid.files import lock, read_json, write_json
 from ddid.pipeline import parse_overrides, plan_run, read_profile, run_profile
 
 FIRST = """
@@ -73,7 +74,11 @@ def calls(root):
 def test_overrides_name_one_notebook_by_number_or_name_or_all():
     assert parse_overrides(["01.seed=3"])["01_one"] == {"seed": 3}
     assert parse_overrides(["one.seed=3", "02_two.ok=false"])["02_two"] == {"ok": False}
-    assert parse_overrides(["out=x"]) == {"01_one": {"out": "x"}, "02_two": {"out": "x"}}
+    assert parse_overrides(["out=x"]) == {
+        n: {"out": str(Path.cwd() / "x")} for n in ("01_one", "02_two")
+    }
+    assert parse_overrides(["data_root=a/b"])["01_one"]["data_root"] == str(Path.cwd() / "a/b")
+    assert parse_overrides(["data_root=''"])["01_one"]["data_root"] == ""
     for wrong in ("seed", "07.seed=1", "seed=[1"):
         with pytest.raises(InputError, match="--set"):
             parse_overrides([wrong])
@@ -119,13 +124,41 @@ def test_resume_repeats_only_what_changed(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("notebooks")
-def test_what_was_made_under_other_settings_is_set_aside_not_deleted(tmp_path):
+def test_what_a_notebook_does_not_read_does_not_execute_it_again(notebooks, tmp_path):
     root = run_profile("toy", tmp_path / "run")
-    run_profile("toy", root, ["01.seed=5"], resume=True)
-    assert read_json(root / "replaced/01_one.1/metrics.json") == {"seed": 4}
-    assert read_json(root / "replaced/02_two.1/metrics.json") == {"seed": 8}
-    assert set(read_json(root / "metrics.json")) == {"01_one", "02_two"}
+    write_notebook(notebooks, "01_one", 'out = ""\nseed = 0', FIRST + "print('a figure')  # new")
+    run_profile("toy", root, resume=True)
+    assert calls(root) == ["one", "two", "one"], "the first writes what it wrote before"
+    write_notebook(
+        notebooks, "01_one", 'out = ""\nseed = 0  # a comment', FIRST + "print('a figure')"
+    )
+    run_profile("toy", root, resume=True)
+    assert calls(root) == ["one", "two", "one"]
+
+
+@pytest.mark.slow
+def test_changed_images_under_the_same_names_are_noticed(notebooks, tmp_path):
+    (tmp_path / "data").mkdir()
+    image = tmp_path / "data" / "1.png"
+    image.write_bytes(b"one")
+    write_notebook(notebooks, "02_two", 'out = ""\nok = True\nwait = 0.0\ndata_root = ""', SECOND)
+    settings = [f"data_root={tmp_path / 'data'}"]
+    root = run_profile("toy", tmp_path / "run", settings)
+    run_profile("toy", root, settings, resume=True)
+    assert calls(root) == ["one", "two"]
+    image.write_bytes(b"two!")
+    run_profile("toy", root, settings, resume=True)
+    assert calls(root) == ["one", "two", "two"]
+
+
+@pytest.mark.slow
+def test_only_some_notebooks(notebooks, tmp_path):
+    root = run_profile("toy", tmp_path / "run", only=["01"])
+    assert calls(root) == ["one"]
+    run_profile("toy", root, only=["two"])
+    assert calls(root) == ["one", "two"]
+    with pytest.raises(InputError, match="--only 07: no such notebook"):
+        run_profile("toy", root, only=["07"])
 
 
 @pytest.mark.slow
@@ -145,7 +178,58 @@ def test_an_earlier_run_is_never_overwritten_unasked(tmp_path):
     write_json(tmp_path / "other/precious.json", {})
     with pytest.raises(InputError, match="holds no run of ddid"):
         run_profile("toy", tmp_path / "other", overwrite=True)
+    write_json(tmp_path / "other/01_bias_analysis/mine.json", {})
+    with pytest.raises(InputError, match="holds no run of ddid"):
+        run_profile("toy", tmp_path / "other", overwrite=True)
     assert (tmp_path / "other/precious.json").is_file()
+    assert (tmp_path / "other/01_bias_analysis/mine.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("notebooks")
+def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path):
+    root = run_profile("toy", tmp_path / "run")
+    (root / "letter.txt").write_text("mine")
+    (root / "01_one/old.csv").write_text("the run's")
+    run_profile("toy", root, overwrite=True)
+    assert calls(root) == ["one", "two", "one", "two"], "the list of calls is not the run's own"
+    assert (root / "letter.txt").read_text() == "mine"
+    assert not (root / "01_one/old.csv").exists()
+
+
+@pytest.mark.usefixtures("notebooks")
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with (
+        lock(tmp_path / "run"),
+        pytest.raises(InputError, match=rf"in use by process {os.getpid()} on \w* since"),
+    ):
+        run_profile("toy", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+@pytest.mark.usefixtures("notebooks")
+def test_a_damaged_record_is_one_sentence(tmp_path, content):
+    root = run_profile("toy", tmp_path / "run", only=["01"])
+    for name in ("01_one/metrics.json", "01_one/state.json"):
+        (root / name).write_bytes(content.encode("latin-1"))
+        with pytest.raises(InputError, match="delete it and start again"):
+            run_profile("toy", root, only=["01"])
+        (root / name).unlink()
+
+
+def test_what_is_left_is_told_only_if_it_is_known(tmp_path):
+    plans = {"01_one": {"seed": 1, "steps": 5}, "02_two": {"steps": 5}}
+    clock = pipeline._Clock(plans, tmp_path / "run")
+    assert clock.headline() == "notebook 1 of 2; time left unknown: these settings never ran here"
+    for name, seconds in (("01_one", 100), ("02_two", 200)):
+        settings = pipeline._settings(plans[name] | {"seed": 2, "out": "elsewhere"})
+        state = {"settings": settings, "seconds": seconds}
+        write_json(tmp_path / "earlier" / name / "state.json", state)
+    clock = pipeline._Clock(plans, tmp_path / "run")
+    assert clock.headline() == "notebook 1 of 2, about 5 minutes left"
+    clock.begin(2)
+    assert clock.headline() == "notebook 2 of 2, about 3 minutes left"
 
 
 @pytest.mark.slow
@@ -166,13 +250,6 @@ def test_a_dead_kernel_is_one_sentence(notebooks, tmp_path):
     write_notebook(notebooks, "02_two", 'out = ""\nok = True\nwait = 0.0', "import os; os._exit(9)")
     with pytest.raises(InputError, match="02_two stopped: its kernel was killed"):
         run_profile("toy", tmp_path / "run")
-
-
-@pytest.mark.usefixtures("notebooks")
-def test_a_changed_library_makes_results_stale(monkeypatch):
-    before = pipeline._fingerprint("01_one", {}, "")
-    monkeypatch.setattr(pipeline, "_library", lambda: "another version")
-    assert pipeline._fingerprint("01_one", {}, "") != before
 
 
 @pytest.mark.slow

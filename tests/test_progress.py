@@ -1,0 +1,84 @@
+"""Progress: few lines, nested bars, words for times."""
+
+import io
+import json
+import time
+
+import pytest
+
+from ddid import progress
+from ddid.progress import CHANNEL, overall, progress_bars, progress_lines
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_without_a_terminal_short_tasks_leave_a_line_now_and_then(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    tell = progress_lines(stream)
+    for task in range(35):
+        for done in range(1, 33):
+            now[0] += 0.02
+            tell(f"attack {task}", done, 32)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) <= 6
+    assert lines[0] == "    attack 0: 1/32"
+
+
+def test_a_long_task_tells_its_remaining_time_and_its_end(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    tell = progress_lines(stream)
+    for done in range(1, 101):
+        now[0] += 1.0
+        tell("training", done, 100)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 11
+    assert lines[5] == "    training: 51/100, 48 seconds left"
+    assert lines[-1] == "    training: 100/100"
+
+
+def test_bars_are_nested_and_leave_nothing_if_they_were_short():
+    stream = Terminal()
+    bars = progress._Bars(stream)
+    for step in range(1, 4):
+        bars("training", step, 4)
+        for inner in range(1, 3):
+            bars("attack", inner, 2)
+        assert bars.names == ["training"]
+    bars("training", 4, 4)
+    assert not bars.open
+    shown = stream.getvalue()
+    assert "training" in shown
+    assert "attack" in shown
+    assert shown.split("\r")[-1].strip() == ""
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_a_run_shows_what_its_notebook_tells(monkeypatch, kind):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    stream = kind()
+    with overall(stream, lambda: "notebook 3 of 6, about 6 minutes left") as say:
+        say("a table\n")
+        tell = progress_bars()
+        tell("training ddid", 3, 10)
+        end = time.monotonic() + 10
+        while "training ddid" not in stream.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+    for text in ("a table", "training ddid", "3/10", "notebook 3 of 6, about 6 minutes left"):
+        assert text in stream.getvalue()
+
+
+def test_a_notebook_under_a_run_prints_nothing_itself(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(CHANNEL, str(tmp_path / "progress.json"))
+    tell = progress_bars()
+    for done in range(1, 101):
+        tell("work", done, 100)
+    assert capsys.readouterr() == ("", "")
+    assert json.loads((tmp_path / "progress.json").read_text()) == ["work", 100, 100]

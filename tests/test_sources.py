@@ -1,0 +1,33 @@
+"""Modules that a text may import, as the pipeline sees them."""
+
+from ddid.sources import code_of
+
+
+def _modules(text):
+    return {line.partition(":")[0] for line in code_of([text])[1:]}
+
+
+def test_imports_are_followed_wherever_they_stand():
+    modules = _modules("def f():\n    from ddid.notebook import open_run\n")
+    assert {"ddid.notebook", "ddid.files", "ddid.errors", "ddid.progress"} <= modules
+    assert "ddid.pipeline" not in modules
+    assert not _modules("import numpy\nfrom pathlib import Path")
+
+
+def test_a_figure_belongs_to_the_notebooks_that_draw_it():
+    modules = _modules("from ddid.report.figures.bias import camera_shares")
+    assert "ddid.report.figures.bias" in modules
+    assert "ddid.report.figures.training" not in modules
+    assert not _modules("import ddid.balance.bias") & {"ddid.report.figures.bias"}
+
+
+def test_a_name_from_a_package_counts_with_all_its_modules():
+    assert {"ddid.metric.distance", "ddid.metric.ranking"} <= _modules("from ddid.metric import x")
+
+
+def test_comments_and_docstrings_do_not_count():
+    plain = "def f(x):\n    return x\n"
+    told = 'def f(x):\n    """Says."""  # much\n    return x  # more\n'
+    assert code_of([told.replace("Says", "Tells")]) == code_of([told])
+    assert code_of([plain + "# end"]) == code_of([plain])
+    assert code_of([plain.replace("return x", "return -x")]) != code_of([plain])
