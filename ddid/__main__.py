@@ -121,7 +121,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from ddid.attack.loop import Budget
+    from ddid.attack.budget import Budget
     from ddid.report.audit_command import AuditRequest, audit_command, report_text
 
     names = ("model", "data", "out", "weights", "surrogate", "queries")

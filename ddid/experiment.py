@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ddid.attack.loop import Budget
+from ddid.attack.budget import Budget
 from ddid.balance.strategies import STRATEGIES, strategy_manifest
 from ddid.data import Data, read_data, reopen
 from ddid.defense.fnes import FNES

@@ -4,7 +4,6 @@ Images go in as pixels in [0, 1]; normalisation happens inside, so that an attac
 fraction of the pixel range and travels with no transform.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -14,9 +13,7 @@ from torch import Tensor, nn
 
 from ddid.errors import InputError, require
 from ddid.files import atomic_write, read_json, write_json
-
-Embed = Callable[[Tensor], Tensor]
-"""Any callable from images in [0, 1], (B, 3, H, W), to embeddings (B, D)."""
+from ddid.metric.distance import Embed
 
 FORMAT = 1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ddid.attack.suite import find_attack
+from ddid.attack import find_attack
 from ddid.balance.strategies import STRATEGIES
 from ddid.defense.recipes import find_recipe
 from ddid.errors import InputError, require

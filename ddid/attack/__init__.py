@@ -1,9 +1,7 @@
-"""Attacks on a metric: one ascent loop, one budget, short objectives, a table of named attacks."""
+"""Attacks on a metric: one loop, one budget, short objectives, a registry asked when used."""
 
-from ddid.attack import standard, unseen  # entering their attacks into the table
-from ddid.attack.suite import ATTACKS, craft, names
+from ddid.attack.budget import Budget
+from ddid.attack.registry import attack, attack_names, attacks, find_attack
+from ddid.attack.scene import Scene
 
-STANDARD = names("standard")
-UNSEEN = names("unseen")
-
-__all__ = ["ATTACKS", "STANDARD", "UNSEEN", "craft", "standard", "unseen"]
+__all__ = ["Budget", "Scene", "attack", "attack_names", "attacks", "find_attack"]

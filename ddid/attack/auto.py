@@ -3,65 +3,61 @@
 import torch
 from torch import Tensor
 
-from ddid.attack.loop import (
-    Budget,
-    Objective,
-    Value,
-    best_of_restarts,
-    check_images,
-    heading,
-    pick,
-    projector,
-    rise,
-    rising,
-)
-from ddid.model import Embed
+from ddid.attack.budget import Budget, projection, steepest, where_rows
+from ddid.attack.pgd import Objective, Value, best_of_restarts, check_shape, value_and_grad, valued
+from ddid.metric.distance import Embed
 
 MOMENTUM = 0.75
 ENOUGH_GAINS = 0.75  # share of steps that must have gained, else the step is halved
 
 
-def ascend_auto(
+def auto_pgd(
     embed: Embed, images: Tensor, objective: Objective, budget: Budget, generator: torch.Generator
 ) -> Tensor:
-    """Attack like `ascend`, with a step per image that starts at 2 eps and halves when it stalls.
+    """Attack like `pgd`, with a step per image that starts at 2 eps and halves when it stalls.
 
     `budget.step` is not used. The best point ever visited is returned, so more steps or restarts
     are never weaker.
     """
-    check_images(images)
-    value = rising(embed, objective)
+    check_shape(images)
+    value = valued(embed, objective)
 
     def climb_from(start: Tensor) -> Tensor:
-        return climb_auto(value, start, images, budget)
+        return auto_ascent(value, start, images, budget)
 
     return best_of_restarts(climb_from, value, images, budget, generator)
 
 
-def climb_auto(value: Value, start: Tensor, images: Tensor, budget: Budget) -> Tensor:
+def auto_ascent(value: Value, start: Tensor, images: Tensor, budget: Budget) -> Tensor:
     """Climb `value` from `start` in the budget's ball around `images`; return the best point."""
-    inside, halt = projector(images, budget), checkpoints(budget.steps)
+    inside, halt = projection(images, budget), checkpoints(budget.steps)
     point = previous = best = start
     step = images.new_full((len(images), 1, 1, 1), 2 * budget.eps)
-    values, gradient = rise(value, point)
+    values, gradient = value_and_grad(value, point)
     best_value, best_gradient, anchor = values, gradient, values
     gains, last_halt = torch.zeros_like(values), 0
     stalled = torch.ones_like(values, dtype=torch.bool)
     for count in range(1, budget.steps + 1):
         share = MOMENTUM if count > 1 else 1.0
-        ahead = inside(point + step * heading(gradient, budget))
+        ahead = inside(point + step * steepest(gradient, budget))
         moved = inside(point + share * (ahead - point) + (1 - share) * (point - previous))
         point, previous, before = moved, point, values
-        values, gradient = rise(value, point)
+        values, gradient = value_and_grad(value, point)
         gains += values > before
         wins = values > best_value
-        best, best_gradient = pick(wins, point, best), pick(wins, gradient, best_gradient)
+        best, best_gradient = (
+            where_rows(wins, point, best),
+            where_rows(wins, gradient, best_gradient),
+        )
         best_value = torch.maximum(values, best_value)
         if count in halt:
             idle = ~stalled & (best_value <= anchor)
             stalled = (gains < ENOUGH_GAINS * (count - last_halt)) | idle
-            step = pick(stalled, step / 2, step)
-            point, gradient = pick(stalled, best, point), pick(stalled, best_gradient, gradient)
+            step = where_rows(stalled, step / 2, step)
+            point, gradient = (
+                where_rows(stalled, best, point),
+                where_rows(stalled, best_gradient, gradient),
+            )
             gains, last_halt, anchor = torch.zeros_like(gains), count, best_value
     return best
 

@@ -8,17 +8,18 @@ from torch import Tensor
 
 from ddid.errors import require
 from ddid.metric.distance import Metric, check_embeddings, on_metric
+from ddid.metric.ranking import Embedded
 
 
 @dataclass(frozen=True)
 class Guides:
-    """Clean features that steer the attack on B images, among P reference identities.
+    """Clean features that steer the attack on B images, among P reference rows.
 
     own        (B, D) clean feature of each image
-    centroids  (P, D) mean clean feature of each reference identity
-    counts     (P,)   reference images of each identity
-    pids       (P,)   the identities, ascending
-    identity   (B,)   row of each image's identity in `centroids`
+    centroids  (P, D) mean clean feature of a reference identity
+    counts     (P,)   reference images of the identity
+    pids       (P,)   the identity
+    identity   (B,)   a row of `centroids` that is the image's own identity
     farthest   (B,)   row of the other identity whose centroid is farthest from `own`
 
     A sum of squared distances to n guides is n times the squared distance to their mean, plus a
@@ -49,52 +50,49 @@ class Guides:
         """(B,) the farthest other identity (a class index where labels were given as pids)."""
         return self.pids[self.farthest]
 
-    def __len__(self) -> int:
-        return len(self.own)
-
-    def __getitem__(self, index: slice | Tensor) -> "Guides":
-        return Guides(
-            self.own[index],
-            self.centroids,
-            self.counts,
-            self.pids,
-            self.identity[index],
-            self.farthest[index],
-            self.metric,
-        )
+    @property
+    def is_own(self) -> Tensor:
+        """(B, P) booleans: which reference rows are the image's own identity."""
+        return self.pids[self.identity][:, None] == self.pids
 
 
 def find_guides(
-    embeddings: Tensor,
-    pids: Tensor,
-    reference_embeddings: Tensor | None = None,
-    reference_pids: Tensor | None = None,
-    metric: Metric = "cosine",
+    embeddings: Tensor, pids: Tensor, references: Embedded, metric: Metric = "cosine"
 ) -> Guides:
-    """Find the guides of images with clean `embeddings` (B, D) and identities `pids` (B,).
+    """Guides of images with clean `embeddings` (B, D) and identities `pids` (B,).
 
-    The references default to the images themselves, so an image is among its own guides, as in
-    Bouniot et al. 2020; the attack on a gallery takes the queries as references. The metric is the
-    one that will score the attack [ours: Bouniot attacks raw features and ranks by cosine].
+    The attack on queries takes all queries as references, so an image is among its own guides, as
+    in Bouniot et al. 2020; the attack on a gallery takes the queries too. The metric is the one
+    that will score the attack [ours: Bouniot attacks raw features and ranks by cosine].
     Raises InputError for an identity without reference and for fewer than two identities.
     """
-    if reference_embeddings is None or reference_pids is None:
-        reference_embeddings, reference_pids = embeddings, pids
     check_embeddings(embeddings, "attacked")
-    check_embeddings(reference_embeddings, "reference")
     with torch.no_grad():
         own = on_metric(embeddings.detach(), metric)
-        names, rows, counts = torch.unique(
-            reference_pids.to(own.device), return_inverse=True, return_counts=True
-        )
+        references = references.to(own.device)
+        features = on_metric(references.embeddings.detach(), metric)
+        names, rows, counts = torch.unique(references.pids, return_inverse=True, return_counts=True)
         require(len(names) > 1, "an attack needs guides from at least two identities, got one")
-        sums = own.new_zeros(len(names), own.shape[1])
-        sums.index_add_(0, rows, on_metric(reference_embeddings.detach(), metric).to(own.device))
+        sums = own.new_zeros(len(names), own.shape[1]).index_add_(0, rows, features)
         centroids = sums / counts[:, None]
         identity = rows_of(pids.to(own.device), names)
-        distances = torch.cdist(own, centroids)
-        distances.scatter_(1, identity[:, None], -1.0)
+        distances = torch.cdist(own, centroids).scatter_(1, identity[:, None], -1.0)
     return Guides(own, centroids, counts, names, identity, distances.argmax(1), metric)
+
+
+def guides_within(embeddings: Tensor, pids: Tensor, metric: Metric = "cosine") -> Guides:
+    """Guides of a training batch among itself: one centroid row per image, identities repeated.
+
+    The shapes depend on no label, so nothing waits for the device.
+    """
+    with torch.no_grad():
+        own = on_metric(embeddings.detach(), metric)
+        same = pids[:, None] == pids
+        counts = same.sum(1)
+        centroids = same.to(own.dtype) @ own / counts[:, None]
+        distances = torch.cdist(own, centroids).masked_fill_(same, -1.0)
+        rows = torch.arange(len(own), device=own.device)
+    return Guides(own, centroids, counts, pids, rows, distances.argmax(1), metric)
 
 
 def rows_of(pids: Tensor, names: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddid.attack.guides import Guides
-from ddid.attack.loop import Objective
+from ddid.attack.pgd import Objective
 from ddid.metric.distance import on_metric
 
 
@@ -45,15 +45,13 @@ def misrank(guides: Guides, temperature: float = 0.2) -> Objective:
     distances. `temperature` is a share of the mean squared distance to the centroids, so that it
     means the same in both metrics; 0.2 was the strongest of 0.01, 0.05, 0.2 on a defended model.
     """
-    own = torch.zeros(len(guides), len(guides.centroids), device=guides.own.device)
-    own = own.scatter_(1, guides.identity[:, None], 1.0).bool()
     with torch.no_grad():
         scale = temperature * torch.cdist(guides.own, guides.centroids).square().mean()
 
     def rank(embeddings: Tensor) -> Tensor:
         squares = torch.cdist(on_metric(embeddings, guides.metric), guides.centroids).square()
         lead = (squares.gather(1, guides.identity[:, None]) - squares) / scale
-        return torch.sigmoid(lead).masked_fill(own, 0).sum(1)
+        return torch.sigmoid(lead).masked_fill(guides.is_own, 0).sum(1)
 
     return rank
 

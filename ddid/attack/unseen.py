@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddid.attack.loop import Budget, Value, ascend, climb, heading, pick, rising, slope, uniform
+from ddid.attack.budget import steepest, uniform, where_rows
 from ddid.attack.objectives import fna
-from ddid.attack.suite import Card, Scene, attack
+from ddid.attack.pgd import Value, gradient_ascent, value_and_grad, valued
+from ddid.attack.registry import Card, attack
+from ddid.attack.scene import Scene
 from ddid.errors import InputError, require
 
 BATCH = 64  # images a universal perturbation or a generator learns from at once
@@ -24,66 +26,78 @@ WARP_REACH = 1 / 32  # largest displacement, as a share of height and width
 PATCH = (0.25, 0.3)  # height and width of the patch as shares of the image: 7.5 % of it
 
 GUIDES = "as FNA"
-LEARNED = "one for all images, learned on the attacked images themselves"
+LEARNED = "L-inf; one for all images, learned on the attacked images themselves"
 PARAMETERS = "bounded by its reach, not by eps; sign steps that cross the range 2.5 times"
 
+Rule = Callable[[Scene], Tensor]
+"""What was learned from a whole scene: a batch of it to the batch's attacked images."""
 
-@attack(Card(GUIDES, budget=f"eps 8/255 L-inf, {LEARNED}", start="random"), "unseen", whole=True)
-def universal(scene: Scene, budget: Budget) -> Tensor:
-    """Universal perturbation: one change that is added to every image (Moosavi-Dezfooli 2017)."""
-    require_linf(budget, "universal")
-    first = next(iter(scene.batches(1))).images
+
+@attack(Card("Moosavi-Dezfooli et al. 2017", GUIDES, LEARNED, "random"), "unseen", whole=True)
+def universal(scene: Scene) -> Rule:
+    """Universal perturbation: one change that is added to every image."""
+    budget = linf(scene, "universal").budget
+    first = next(scene.batches(1)).images
     shift = budget.eps * uniform(first.shape, scene.generator, first)
     for _ in range(PASSES):
         for part in scene.batches(BATCH):
-            value = rendered(part, partial(add, part.images))
-            ahead = shift + budget.step * heading(slope(value, shift), budget)
+            _, gradient = value_and_grad(rendered(part, partial(add, part.images)), shift)
+            ahead = shift + budget.step * steepest(gradient, budget)
             shift = ahead.clamp(-budget.eps, budget.eps)
-    return torch.cat([add(part.images, shift) for part in scene.batches(BATCH)])
+    return lambda part: add(part.images, shift)
 
 
-@attack(Card(GUIDES, budget=f"eps 8/255 L-inf, {LEARNED}", start="random"), "unseen", whole=True)
-def generator(scene: Scene, budget: Budget) -> Tensor:
-    """Generator network in the manner of Mis-Ranking (Wang et al. 2020), without its critic."""
-    require_linf(budget, "generator")
-    size = tuple(scene.images.shape[2:])
-    net = seeded(lambda: perturber(size), scene.generator).to(scene.guides.own.device)
+@attack(
+    Card("Wang et al. 2020 (Mis-Ranking), without its critic", GUIDES, LEARNED, "random"),
+    "unseen",
+    whole=True,
+)
+def generator(scene: Scene) -> Rule:
+    """Generator network: a small network that draws each image's perturbation."""
+    eps = linf(scene, "generator").budget.eps
+    first = next(scene.batches(1)).images
+    net = seeded(lambda: perturber(tuple(first.shape[2:])), scene.generator).to(first.device)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     for _ in range(PASSES):
         for part in scene.batches(BATCH):
             with torch.enable_grad():
-                attacked = add(part.images, budget.eps * net(part.images))
+                attacked = add(part.images, eps * net(part.images))
                 loss = -fna(part.guides)(part.embed(attacked)).mean()
             optimizer.zero_grad()
             loss.backward(inputs=list(net.parameters()))
             optimizer.step()
-    with torch.no_grad():
-        return torch.cat(
-            [add(part.images, budget.eps * net(part.images)) for part in scene.batches(BATCH)]
-        )
+
+    def rule(part: Scene) -> Tensor:
+        with torch.no_grad():
+            return add(part.images, eps * net(part.images))
+
+    return rule
 
 
-@attack(Card(f"{GUIDES}, both found and followed through the surrogate alone"), "unseen")
-def transfer(scene: Scene, budget: Budget) -> Tensor:
+@attack(
+    Card("our choice", f"{GUIDES}, both found and followed through the surrogate alone"), "unseen"
+)
+def transfer(scene: Scene) -> Tensor:
     """Black box by transfer: FNA on another model, scored on this one."""
     other = scene.surrogate
     if other is None:
         raise InputError("transfer works on another model: give a surrogate or leave it out")
-    return ascend(other.embed, other.images, fna(other.guides), budget, other.generator)
+    return other.pgd(fna(other.guides))
 
 
 @attack(
     Card(
+        "Andriushchenko et al. 2020",
         GUIDES,
-        budget="eps 8/255 L-inf; 1 + Budget.queries embeddings asked per image, no gradient",
-        start="vertical stripes of +-eps",
+        "L-inf; 1 + Budget.queries embeddings asked per image, no gradient",
+        "vertical stripes of +-eps",
     ),
     "unseen",
 )
-def square(scene: Scene, budget: Budget) -> Tensor:
-    """Square attack (Andriushchenko et al. 2020): random squares, kept when they help."""
-    require_linf(budget, "square")
-    value, images = rising(scene.embed, fna(scene.guides)), scene.images
+def square(scene: Scene) -> Tensor:
+    """Square attack: random squares, kept when they help."""
+    budget = linf(scene, "square").budget
+    value, images = valued(scene.embed, fna(scene.guides)), scene.images
     count, _, height, width = images.shape
     stripes = uniform((count, 3, 1, width), scene.generator, images).sign()
     best = (images + budget.eps * stripes).clamp(0, 1)
@@ -95,32 +109,37 @@ def square(scene: Scene, budget: Budget) -> Tensor:
             color = uniform((count, 3, 1, 1), scene.generator, images).sign()
             trial = torch.where(mask, images + budget.eps * color, best).clamp(0, 1)
             trial_value = value(trial)
-            best = pick(trial_value > best_value, trial, best)
+            best = where_rows(trial_value > best_value, trial, best)
             best_value = torch.maximum(best_value, trial_value)
     return best
 
 
-@attack(Card(GUIDES, budget=PARAMETERS), "unseen", bounded=False)
-def color(scene: Scene, budget: Budget) -> Tensor:
-    """Functional color change (Laidlaw & Feizi 2019): a smooth curve per channel and image."""
+@attack(Card("Laidlaw & Feizi 2019", GUIDES, PARAMETERS), "unseen", bounded=False)
+def color(scene: Scene) -> Tensor:
+    """Functional color change: a smooth curve per channel and image."""
     start = scene.images.new_zeros(len(scene.images), 3, KNOTS)
-    return climb_box(scene, lambda curve: recolor(scene.images, curve), start, COLOR_REACH, budget)
+    return climb_box(scene, lambda curve: recolor(scene.images, curve), start, COLOR_REACH)
 
 
-@attack(Card(GUIDES, budget=PARAMETERS), "unseen", bounded=False)
-def warp(scene: Scene, budget: Budget) -> Tensor:
-    """Small smooth displacement of the pixels (Xiao et al. 2018), from a 4 x 2 grid of shifts."""
+@attack(Card("Xiao et al. 2018", GUIDES, PARAMETERS), "unseen", bounded=False)
+def warp(scene: Scene) -> Tensor:
+    """Small smooth displacement of the pixels, from a 4 x 2 grid of shifts."""
     start = scene.images.new_zeros(len(scene.images), 2, 4, 2)
-    return climb_box(scene, lambda flow: displace(scene.images, flow), start, WARP_REACH, budget)
+    return climb_box(scene, lambda flow: displace(scene.images, flow), start, WARP_REACH)
 
 
 @attack(
-    Card(GUIDES, budget=f"any color on 7.5 % of the image, at the torso; {PARAMETERS}"),
+    Card(
+        "Brown et al. 2017",
+        GUIDES,
+        f"any color on 7.5 % of the image, at the torso; {PARAMETERS}",
+        "random",
+    ),
     "unseen",
     bounded=False,
 )
-def patch(scene: Scene, budget: Budget) -> Tensor:
-    """Adversarial patch (Brown et al. 2017), one for each image."""
+def patch(scene: Scene) -> Tensor:
+    """Adversarial patch, one for each image."""
     height, width = scene.images.shape[2:]
     rows, columns = round(PATCH[0] * height), round(PATCH[1] * width)
     top, left = (height - rows) * 2 // 5, (width - columns) // 2
@@ -131,21 +150,21 @@ def patch(scene: Scene, budget: Budget) -> Tensor:
         return torch.lerp(scene.images, functional.pad(shift + 0.5, border), mask)
 
     start = uniform((len(scene.images), 3, rows, columns), scene.generator, scene.images) / 2
-    return climb_box(scene, paste, start, 0.5, budget)
+    return climb_box(scene, paste, start, 0.5)
 
 
 def climb_box(
-    scene: Scene, render: Callable[[Tensor], Tensor], start: Tensor, reach: float, budget: Budget
+    scene: Scene, render: Callable[[Tensor], Tensor], start: Tensor, reach: float
 ) -> Tensor:
     """Sign ascent of parameters in [-reach, reach], whose `render` are the attacked images."""
     value = rendered(scene, render)
-    step = 5 * reach / budget.steps
+    step = 5 * reach / scene.budget.steps
 
     def move(point: Tensor, gradient: Tensor) -> Tensor:
         return (point + step * gradient.sign()).clamp(-reach, reach)
 
     with torch.no_grad():
-        return render(climb(value, start, move, budget, scene.generator))
+        return render(gradient_ascent(value, start, move, scene.budget, scene.generator))
 
 
 def rendered(scene: Scene, render: Callable[[Tensor], Tensor]) -> Value:
@@ -218,6 +237,8 @@ def add(images: Tensor, shift: Tensor) -> Tensor:
     return (images + shift).clamp(0, 1)
 
 
-def require_linf(budget: Budget, name: str) -> None:
-    """Raise InputError for another norm than "linf"."""
-    require(budget.norm == "linf", f"{name} is an L-inf attack: give a budget with norm='linf'")
+def linf(scene: Scene, name: str) -> Scene:
+    """The scene; InputError for another norm than "linf"."""
+    norm = scene.budget.norm
+    require(norm == "linf", f"{name} is an L-inf attack: give a budget with norm='linf'")
+    return scene

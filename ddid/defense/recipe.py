@@ -11,15 +11,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ddid.attack.guides import Guides, find_guides
-from ddid.attack.loop import Budget, Objective, ascend
-from ddid.attack.objectives import fna, sma
+from ddid.attack.guides import Guides
+from ddid.attack.objectives import fna
+from ddid.attack.pgd import Objective
+from ddid.attack.scene import Scene
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
 from ddid.errors import InputError
 from ddid.metric.distance import normalize
 from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
-from ddid.model import Heads, ReIDNet
+from ddid.model import Heads
 
 
 @dataclass(frozen=True)
@@ -30,37 +31,6 @@ class Card:
     idea: str
     ours: str = ""
     """What the paper leaves open and we chose, or what we changed to compare on equal terms."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What an inner attack may look at."""
-
-    net: ReIDNet
-    """The network in training, in evaluation mode while its images are attacked."""
-    images: Tensor
-    """(B, 3, H, W) in [0, 1]."""
-    labels: Tensor
-    """(B,) class indices."""
-    budget: Budget
-    generator: torch.Generator
-    meta_test: Tensor | None = None
-    """(B,) booleans: rows to attack in another way, for self-meta learning with `other_attack`."""
-    source: ReIDNet | None = None
-    """A network trained beforehand without defence, for recipes with `needs_source`."""
-
-    def points(self) -> Tensor:
-        """(B, D) clean embeddings at unit length, as the network in training sees them."""
-        with torch.no_grad():
-            return normalize(self.net(self.images))
-
-    def guides(self) -> Guides:
-        """The identities' centroids, among the batch's own points."""
-        return find_guides(self.points(), self.labels)
-
-    def attack(self, objective: Objective) -> Tensor:
-        """The images after raising `objective` of their embeddings within the budget."""
-        return ascend(self.net, self.images, objective, self.budget, self.generator)
 
 
 class Crafted(NamedTuple):
@@ -107,24 +77,13 @@ def identity_terms(batch: Batch, clean: Heads | None, attacked: Heads | None) ->
     return terms
 
 
-def craft_with(objective: Aim, other: Aim = sma) -> Craft:
-    """A metric attack on the network in training, guided by the clean features of its batch.
-
-    Rows of the scene's `meta_test` are attacked with `other` instead, in the same passes.
-    """
+def craft_with(objective: Aim) -> Craft:
+    """A metric attack on the network in training, guided by the clean features of its batch."""
 
     def craft(scene: Scene) -> Crafted:
-        guides = scene.guides()
-        aim = objective(guides)
-        if scene.meta_test is not None:
-            aim = _mixed(scene.meta_test, other(guides), aim)
-        return Crafted(scene.attack(aim), guides.far_pid)
+        return Crafted(scene.pgd(objective(scene.guides)), scene.guides.far_pid)
 
     return craft
-
-
-def _mixed(mask: Tensor, where_true: Objective, where_false: Objective) -> Objective:
-    return lambda embeddings: torch.where(mask, where_true(embeddings), where_false(embeddings))
 
 
 craft_fna = craft_with(fna)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pandas as pd
 import torch
 
-from ddid.attack.loop import Budget
+from ddid.attack.budget import Budget
 from ddid.data.images import ImageSet, to_unit
 from ddid.defense.recipes.classifier_at import attack_classifier
 from ddid.errors import require

@@ -6,34 +6,39 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ddid.attack.objectives import sma
+from ddid.attack.scene import Scene
 from ddid.defense.discriminator import Discriminator, discriminator_game
 from ddid.defense.fnes import FNES, draw_omega, extend, soften
 from ddid.defense.meta import Forward, meta_backward, meta_test_mask
-from ddid.defense.recipe import Batch, Crafted, Recipe, Scene, Terms, forward_both
+from ddid.defense.recipe import Batch, Crafted, Recipe, Terms, craft_with, forward_both
 from ddid.errors import InputError
 from ddid.metric.losses import SMOOTHING, smooth_labels
 from ddid.model import Heads, ReIDNet
 
 
-def prepare_batch(recipe: Recipe, scene: Scene, camids: Tensor) -> Batch:
+def prepare_batch(recipe: Recipe, net: ReIDNet, scene: Scene, camids: Tensor) -> Batch:
     """Attack the scene's images as `recipe` does, and give every image its target.
 
     The network is attacked in evaluation mode, as it will be when it is scored, and put back
     into training mode.
     """
-    meta, classes = recipe.meta, scene.net.config.classes
+    meta, classes = recipe.meta, net.config.classes
     smoothing = recipe.fnes.smooth_clean if recipe.fnes else SMOOTHING
-    targets = smooth_labels(scene.labels, classes, smoothing)
-    batch = Batch(scene.images, scene.labels, camids, targets)
+    targets = smooth_labels(scene.pids, classes, smoothing)
+    batch = Batch(scene.images, scene.pids, camids, targets)
     if meta:
-        mask = meta_test_mask(scene.labels, camids, meta.split, scene.generator)
+        mask = meta_test_mask(scene.pids, camids, meta.split, scene.generator)
         batch = replace(batch, meta_test=mask)
-        scene = replace(scene, meta_test=mask if meta.other_attack else None)
     if recipe.craft is None:
         return batch
-    scene.net.eval()
+    net.eval()
     crafted = recipe.craft(scene)
-    scene.net.train()
+    if meta and meta.other_attack and batch.meta_test is not None:
+        other = craft_with(sma)(scene)
+        mask = batch.meta_test.view(-1, 1, 1, 1)
+        crafted = Crafted(torch.where(mask, other.images, crafted.images), crafted.far)
+    net.train()
     if recipe.fnes is None:
         return replace(batch, attacked=crafted.images, attacked_targets=targets)
     return _extended(batch, crafted, recipe.fnes, scene.generator)

@@ -1,16 +1,17 @@
 """Training a defence: the one loop of `ddid.training` with a recipe's step inside."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ddid.attack.loop import Budget
+from ddid.attack.budget import Budget
+from ddid.attack.scene import Scene
 from ddid.data.images import Augment, ImageSet, to_unit
 from ddid.defense.discriminator import Discriminator
-from ddid.defense.recipe import Recipe, Scene, Terms
+from ddid.defense.recipe import Recipe, Terms
 from ddid.defense.recipes import find_recipe
 from ddid.defense.step import collect_gradients, prepare_batch
 from ddid.errors import require
@@ -166,10 +167,10 @@ class Defence:
         images = self.augment(to_unit(self.feed[rows])).contiguous(memory_format=LAYOUT)
         rows = rows.to(self.device)
         generator = torch.Generator(self.device).manual_seed(seed_of(seed, 1))
-        scene = Scene(
-            self.net, images, self.labels[rows], self.config.budget, generator, source=self.source
-        )
-        batch = prepare_batch(self.recipe, scene, self.camids[rows])
+        scene = Scene(self.net, images, self.labels[rows], self.config.budget, generator)
+        if self.source:
+            scene = replace(scene, surrogate=replace(scene, embed=self.source))
+        batch = prepare_batch(self.recipe, self.net, scene, self.camids[rows])
         return collect_gradients(self.recipe, self.net, self.discriminator, batch)
 
     def save(self, folder: Path) -> None:

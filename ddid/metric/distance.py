@@ -1,5 +1,6 @@
 """Distances between embeddings."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -9,6 +10,9 @@ from torch.nn import functional
 from ddid.errors import require
 
 Metric = Literal["cosine", "euclidean"]
+
+Embed = Callable[[Tensor], Tensor]
+"""Any callable from images in [0, 1], (B, 3, H, W), to embeddings (B, D)."""
 
 
 def normalize(embeddings: Tensor) -> Tensor:

@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 
 from ddid import __version__
-from ddid.attack import ATTACKS, STANDARD
-from ddid.attack.loop import Budget
+from ddid.attack import Budget, attack_names, attacks
 from ddid.attack.unseen import seeded
-from ddid.data.images import to_unit
 from ddid.errors import require
 from ddid.files import write_json
 from ddid.model import ModelConfig, ReIDNet
+from ddid.model import embed as embed_all
 from ddid.progress import Progress
 from ddid.report.probes import PROBES, Probe, Verdict, full_precision
 from ddid.report.robustness import Plan, Robustness, evaluate, over_eps, over_steps, sweep
@@ -74,13 +73,13 @@ def audit(
     )
     rival = surrogate or random_surrogate(subject)
     found = evaluate(subject, folder / "attacks", plan, rival, progress)
-    part = subject.some(few)
+    part = subject.some(few or len(subject.rows))
     budgets = sweep_budgets(plan.budget, levels)
     alone = replace(plan, attacks=("fna",))
     curves = sweep(part, folder / "curves", alone, budgets, progress)
     verdicts = question(subject.some(min(few, PROBED)), plan)
-    verdicts += compare_budgets(curves, slack(len(part.query)))
-    verdicts += compare_attacks(found, slack(len(subject.query)))
+    verdicts += compare_budgets(curves, slack(len(part.rows)))
+    verdicts += compare_attacks(found, slack(len(subject.rows)))
     verdicts += [inside_budget(found, plan)]
     result = Audit(verdicts, found, curves)
     write_audit(folder / "audit.json", result, plan)
@@ -89,8 +88,8 @@ def audit(
 
 def question(subject: Subject, plan: Plan) -> list[Verdict]:
     """Ask a model all probes, about all of its queries at once."""
-    images = to_unit(subject.query.images).to(subject.device)
-    probe = Probe(subject.embed, images, subject.guides("query", plan.metric))
+    scene = subject.scene("query", plan.budget, torch.Generator(), plan.metric).ready()
+    probe = Probe(scene.embed, scene.images, scene.guides)
     with full_precision():
         return [ask(probe) for ask in PROBES]
 
@@ -143,7 +142,7 @@ def compare_budgets(curves: pd.DataFrame, slack: float) -> list[Verdict]:
 def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
     """Who sees more hurts more: gradient over noise, white box over black box and transfer."""
     scores = {name: metrics["mAP"] for name, metrics in found.summary().items()}
-    white = min(scores[name] for name in scores if name in STANDARD)
+    white = min(scores[name] for name in scores if name in attack_names("standard"))
     verdicts = [
         Verdict(
             "noise",
@@ -167,7 +166,9 @@ def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
 def inside_budget(found: Robustness, plan: Plan) -> Verdict:
     """What is scored are 8-bit pictures within the budget (`craft` refuses what leaves it)."""
     changes = {
-        name: cost["largest_change"] for name, cost in found.costs.items() if ATTACKS[name].bounded
+        name: cost["largest_change"]
+        for name, cost in found.costs.items()
+        if attacks()[name].bounded
     }
     limit = int(plan.budget.eps * 255 + 1e-4) if plan.budget.norm == "linf" else 255
     return Verdict(
@@ -180,10 +181,18 @@ def inside_budget(found: Robustness, plan: Plan) -> Verdict:
 
 def random_surrogate(subject: Subject) -> Subject:
     """The subject's images through a small network with random weights, always the same."""
-    height, width = subject.query.images.shape[2:]
+    height, width = subject.query_images.shape[2:]
     config = ModelConfig(classes=1, height=height, width=width)
     net = seeded(lambda: ReIDNet(config), torch.Generator().manual_seed(0)).eval()
-    return Subject.of(net.to(subject.device), subject.query, subject.gallery)
+    net = net.to(subject.device)
+    query, gallery = (
+        replace(side, embeddings=embed_all(net, images))
+        for side, images in (
+            (subject.query, subject.query_images),
+            (subject.gallery, subject.gallery_images),
+        )
+    )
+    return replace(subject, embed=net, query=query, gallery=gallery, name="a random network")
 
 
 def write_audit(path: Path, result: Audit, plan: Plan) -> None:

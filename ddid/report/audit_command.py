@@ -9,17 +9,17 @@ from pathlib import Path
 from accelerate import PartialState
 from torch import nn
 
-from ddid.attack.loop import Budget
+from ddid.attack.budget import Budget
 from ddid.data import read_data
 from ddid.errors import InputError, require
 from ddid.files import write_figure
-from ddid.model import Embed
+from ddid.metric.distance import Embed
 from ddid.progress import Progress
 from ddid.report.audit import Audit, audit, curve_axes, verdict_table
 from ddid.report.figures.robustness import budget_curves, robustness_bars
 from ddid.report.page import write_page
 from ddid.report.robustness import Plan
-from ddid.report.subject import Subject, evenly
+from ddid.report.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,9 @@ def audit_command(request: AuditRequest, progress: Progress | None = None) -> Au
     embed = load_factory(request.model, request.weights)
     data = read_data(request.data)
     query, gallery = data.images("query", "gallery", size=request.size, progress=progress)
-    if request.queries:
-        query = query.take(evenly(len(query), request.queries))
     plan, out = Plan(budget=request.budget, seed=request.seed), Path(request.out)
     try:
-        subject = Subject.of(embed, query, gallery)
+        subject = Subject.of(embed, query, gallery, request.model).some(request.queries)
         rival = request.surrogate and Subject.of(load_factory(request.surrogate), query, gallery)
         result = audit(subject, out, plan, rival or None, progress)
     except InputError:
@@ -65,7 +63,7 @@ def audit_command(request: AuditRequest, progress: Progress | None = None) -> Au
         raise InputError(
             f"the audit of {request.model} stopped: {type(error).__name__}: {error}"
         ) from error
-    sizes = f"{len(query)} queries, {len(gallery)} gallery images"
+    sizes = f"{len(subject.rows)} queries, {len(gallery)} gallery images"
     budget = f"eps {255 * request.budget.eps:g}/255, {request.budget.steps} steps"
     show(result, request.model, f"Scores in percent: {budget}, {sizes}", out)
     return result

@@ -35,9 +35,9 @@ class UnderAttack:
     def of(cls, subject: Subject, attack: str, plan: Plan) -> "UnderAttack":
         """Attack all queries of a subject."""
         images, _ = attack_images(attack, subject, plan)
-        clean, gallery = subject.sides(subject.query_features, subject.gallery_features)
+        clean, gallery = subject.attacked, subject.gallery
         attacked = Embedded(embed(subject.embed, images), clean.pids, clean.camids)
-        guides = subject.guides("query", plan.metric)
+        guides = subject.scene("query", plan.budget, torch.Generator(), plan.metric).guides
         return cls(images, gallery, clean, attacked, guides.same.cpu(), guides.far.cpu())
 
     def similarities(self) -> pd.DataFrame:

@@ -15,12 +15,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ddid.attack import ATTACKS
-from ddid.attack.loop import Budget
+from ddid.attack import Budget, attacks
 from ddid.data.images import ImageSet
 from ddid.errors import InputError, require
+from ddid.metric.distance import Embed
 from ddid.metric.ranking import Embedded, rank
-from ddid.model import Embed, embed
+from ddid.model import embed
 from ddid.report.figures.ranking import Answers, attack_card
 from ddid.report.figures.style import pictures
 from ddid.report.ranked import RankedList, ranked_list
@@ -29,9 +29,6 @@ from ddid.report.subject import Subject
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
-
-OFFERED = [name for name, entry in ATTACKS.items() if not entry.whole and name != "transfer"]
-"""Attacks that work on one image with nothing but the model."""
 
 REMEMBERED = 256  # views kept: going back to an earlier choice costs nothing
 LARGEST = {"eps": 32, "steps": 50}  # of the sliders; larger attacks are no longer subtle
@@ -69,6 +66,11 @@ class View:
     def perturbation(self) -> Tensor:
         """What the attack added, in 255ths, int16 (1, 3, H, W)."""
         return self.attacked.short() - self.image.short()
+
+
+def offered() -> list[str]:
+    """Attacks that work on one image with nothing but the model and the gallery."""
+    return [name for name, entry in attacks().items() if not entry.whole and name != "transfer"]
 
 
 class Explorer:
@@ -117,7 +119,7 @@ class Explorer:
         for name in changes:
             require(name in known, f"the explorer has no {name!r}: choose {', '.join(known)}")
         choice, last = replace(self.choice, **changes), len(self.query) - 1
-        for name, options in (("model", self.models), ("attack", OFFERED)):
+        for name, options in (("model", self.models), ("attack", offered())):
             value = getattr(choice, name)
             require(value in options, f"unknown {name} {value!r}: choose {', '.join(options)}")
         for name, low, high in (("query", 0, last), ("eps", 0, 255), ("steps", 1, 1000)):
@@ -165,9 +167,9 @@ class Explorer:
         subject, row = self._subject(choice.model), choice.query
         budget = Budget(eps=choice.eps / 255, step=choice.step / 255, steps=choice.steps)
         plan = Plan(budget=budget, seed=self.seed)
-        attacked, _ = attack_images(choice.attack, subject, plan, only=slice(row, row + 1))
-        clean, gallery = subject.sides(subject.query_features, subject.gallery_features)
-        before = clean[torch.tensor([row])]
+        subject = subject.at(torch.tensor([row]))
+        attacked, _ = attack_images(choice.attack, subject, plan)
+        before, gallery = subject.attacked, subject.gallery
         after = replace(before, embeddings=embed(subject.embed, attacked))
         return View(
             self.query.images[row : row + 1],
@@ -197,7 +199,7 @@ def panel(explorer: Explorer) -> "VBox":
     now, late = explorer.choice, {"continuous_update": False}
     controls = {
         "model": Dropdown(options=list(explorer.models), value=now.model),
-        "attack": Dropdown(options=OFFERED, value=now.attack),
+        "attack": Dropdown(options=offered(), value=now.attack),
         "query": IntSlider(now.query, 0, len(explorer.query) - 1, **late),
         "eps": IntSlider(now.eps, 0, max(now.eps, LARGEST["eps"]), **late),
         "steps": IntSlider(now.steps, 1, max(now.steps, LARGEST["steps"]), **late),

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ddid.attack.budget import Budget, steepest, uniform
 from ddid.attack.guides import Guides
-from ddid.attack.loop import Budget, heading, rise, rising, uniform
 from ddid.attack.objectives import fna
-from ddid.model import Embed
+from ddid.attack.pgd import value_and_grad, valued
+from ddid.metric.distance import Embed
 
 LEVEL = 1 / 255
 
@@ -97,7 +98,7 @@ def optimizes_nothing(probe: Probe) -> Verdict:
 
 def has_gradients(probe: Probe) -> Verdict:
     """More than 99 % of the images must have a gradient for the attack to follow."""
-    _, gradient = rise(rising(probe.embed, fna(probe.guides)), probe.images)
+    _, gradient = value_and_grad(valued(probe.embed, fna(probe.guides)), probe.images)
     strength = gradient.flatten(1).abs().amax(1)
     share = float((strength > 1e-12).double().mean())
     return Verdict(
@@ -110,10 +111,10 @@ def has_gradients(probe: Probe) -> Verdict:
 
 def true_gradients(probe: Probe) -> Verdict:
     """A step along the gradient must change the objective by about what the gradient promises."""
-    value, two_norm = rising(probe.embed, fna(probe.guides)), Budget(norm="l2")
-    _, gradient = rise(value, probe.images)
+    value, two_norm = valued(probe.embed, fna(probe.guides)), Budget(norm="l2")
+    _, gradient = value_and_grad(value, probe.images)
     size = 0.1 * LEVEL * probe.images[0].numel() ** 0.5
-    step = size * heading(gradient, two_norm)
+    step = size * steepest(gradient, two_norm)
     with torch.no_grad():
         got = value(probe.images + step) - value(probe.images - step)
     promised = 2 * size * gradient.flatten(1).norm(dim=1)

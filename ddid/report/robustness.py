@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +14,12 @@ import torch
 from torch import Tensor
 
 from ddid import __version__
-from ddid.attack import ATTACKS, STANDARD, craft
-from ddid.attack.loop import Budget
-from ddid.attack.suite import find_attack
+from ddid.attack import Budget, attack_names, attacks, find_attack
+from ddid.attack.registry import craft
 from ddid.errors import require
 from ddid.files import read_json, write_json
-from ddid.metric.distance import Metric
+from ddid.metric.distance import Embed, Metric
 from ddid.metric.ranking import Ranking, rank
-from ddid.model import Embed
 from ddid.model import embed as embed_all
 from ddid.progress import Progress
 from ddid.report.subject import Subject
@@ -28,26 +27,43 @@ from ddid.report.subject import Subject
 
 @dataclass(frozen=True)
 class Plan:
-    """How robustness is measured. Gallery side: the gallery images of the queries' identities."""
+    """How robustness is measured. Gallery side: the gallery images of the queries' identities.
 
-    attacks: Sequence[str] = tuple(STANDARD)
+    The budget of attacks that know the gallery has its own steps and restarts [ours: 40 and 2].
+    """
+
+    attacks: Sequence[str] = field(default_factory=lambda: attack_names("standard"))
     budget: Budget = field(default_factory=Budget)
     side: Literal["query", "gallery"] = "query"
     metric: Metric = "cosine"
     same_camera: Literal["ignore", "count"] = "ignore"
     seed: int = 0
     batch_size: int = 64
+    gallery_steps: int = 40
+    gallery_restarts: int = 2
 
     def __post_init__(self) -> None:
         for name in self.attacks:
-            find_attack(name)
+            self.budget_of(name)
         require(self.side in ("query", "gallery"), f"side is {self.side!r}: query or gallery")
         require(self.batch_size > 0, f"batch_size is {self.batch_size}: give at least 1")
+        levels = self.budget.eps * 255
+        require(
+            self.budget.norm == "l2" or abs(levels - round(levels)) < 1e-3,
+            f"eps is {levels:g}/255, but what is scored are 8-bit pictures: give whole levels",
+        )
+
+    def budget_of(self, name: str) -> Budget:
+        """What one attack may spend."""
+        if find_attack(name).family != "gallery":
+            return self.budget
+        return replace(self.budget, steps=self.gallery_steps, restarts=self.gallery_restarts)
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """Rankings under "clean", under each attack, and in the worst case over the standard ones.
+    """Rankings under "clean", under each attack, and in two worst cases per query: "worst" over
+    the standard attacks, "worst_gallery" over these and those that know the gallery.
 
     `costs` says per attack what one image took: embeddings asked, gradients asked, and the largest
     change of a level (0..255) in any image.
@@ -72,6 +88,22 @@ class Robustness:
         ]
         return pd.DataFrame(rows)
 
+    def queries(self) -> pd.DataFrame:
+        """Tidy table: AP and Rank-1 of every query under every attack, for bootstraps."""
+        parts = [
+            pd.DataFrame(
+                {
+                    "attack": name,
+                    "query": range(len(found.pids)),
+                    "pid": found.pids.tolist(),
+                    "ap": found.ap.tolist(),
+                    "rank1": (found.first_rank == 1).int().tolist(),
+                }
+            )[found.valid.tolist()]
+            for name, found in self.rankings.items()
+        ]
+        return pd.concat(parts, ignore_index=True)
+
     def table(self) -> pd.DataFrame:
         """One line per attack, one column per metric, percent with one decimal."""
         return pd.DataFrame(self.summary()).T.rename_axis("attack").round(1)
@@ -90,17 +122,27 @@ def evaluate(
     `surrogate` (another model on the same images) is needed by the transfer attack alone.
     """
     plan, folder = plan or Plan(), Path(folder)
-    clean = rank_sides(subject, plan, subject.query_features, subject.gallery_features)
+    clean = rank(
+        subject.attacked, subject.gallery, metric=plan.metric, same_camera=plan.same_camera
+    )
     rankings, costs = {"clean": clean}, {}
-    for name in plan.attacks:
+    for stage, name in enumerate(plan.attacks):
         key, path = fingerprint(name, subject, plan, surrogate), folder / f"{name}.json"
         stored = read_json(path) if path.exists() else {}
         if stored.get("key") != key:
-            stored = {"key": key, **measure(name, subject, plan, surrogate, progress)}
+            tell = staged(progress, f"{subject.name}, {plan.budget}", stage, len(plan.attacks))
+            stored = {"key": key, **measure(name, subject, plan, surrogate, tell)}
             write_json(path, stored)
         rankings[name], costs[name] = as_ranking(stored["queries"], clean), stored["cost"]
-    rankings["worst"] = worst_case([clean, *(rankings[n] for n in plan.attacks if n in STANDARD)])
+    standard, knowing = attack_names("standard"), attack_names("standard", "gallery")
+    for label, names in (("worst", standard), ("worst_gallery", knowing)):
+        rankings[label] = worst_case([clean, *(rankings[n] for n in plan.attacks if n in names)])
     return Robustness(rankings, costs)
+
+
+def staged(progress: Progress | None, what: str, stage: int, stages: int) -> Progress | None:
+    """Progress within one of several equal stages, told as one task."""
+    return progress and (lambda _, done, each: progress(what, stage * each + done, stages * each))
 
 
 def sweep(
@@ -111,26 +153,24 @@ def sweep(
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Evaluate a plan under several named budgets: tidy rows with a column "budget"."""
-    tables = []
-    for label, budget in budgets.items():
-        found = evaluate(
-            subject, Path(folder) / label, replace(plan, budget=budget), None, progress
-        )
-        tables.append(found.rows().assign(budget=label, eps=budget.eps, steps=budget.steps))
+    done: dict[Budget, Robustness] = {}
+    for stage, (label, budget) in enumerate(budgets.items()):
+        tell = staged(progress, f"{subject.name}, {len(budgets)} budgets", stage, len(budgets))
+        if budget not in done:
+            part = replace(plan, budget=budget)
+            done[budget] = evaluate(subject, Path(folder) / label, part, None, tell)
+    tables = [
+        done[budget].rows().assign(budget=label, eps=budget.eps, steps=budget.steps)
+        for label, budget in budgets.items()
+    ]
     return pd.concat(tables, ignore_index=True)
-
-
-def _labeled(progress: Progress | None, label: str) -> Progress | None:
-    return progress and (lambda what, done, total: progress(f"{label}, {what}", done, total))
 
 
 def over_eps(budget: Budget, levels: Sequence[float]) -> dict[str, Budget]:
     """Budgets with other eps, given in levels of 255; the step grows in proportion."""
-    per_eps = budget.step / budget.eps if budget.eps else 1.0
+    per_eps = budget.step / budget.eps if budget.eps else 1 / 8
     return {
-        f"eps_{level:g}": replace(
-            budget, eps=level / 255, step=per_eps * level / 255 if level else budget.step
-        )
+        f"eps_{level:g}": replace(budget, eps=level / 255, step=per_eps * level / 255)
         for level in levels
     }
 
@@ -144,14 +184,18 @@ def measure(
     name: str, subject: Subject, plan: Plan, surrogate: Subject | None, progress: Progress | None
 ) -> dict[str, Any]:
     """Run one attack and score it: per-query results, cost, metrics, card."""
-    attacked, cost = attack_images(name, subject, plan, surrogate, progress=progress)
-    features = {"query": subject.query_features, "gallery": subject.gallery_features}
-    changed = features[plan.side].clone()
-    changed[subject.targets(plan.side)] = embed_all(subject.embed, attacked, plan.batch_size)
-    ranking = rank_sides(subject, plan, **(features | {plan.side: changed}))
+    attacked, cost = attack_images(name, subject, plan, surrogate, progress)
+    features = embed_all(subject.embed, attacked, plan.batch_size)
+    query, gallery = subject.attacked, subject.gallery
+    if plan.side == "query":
+        query = replace(query, embeddings=features)
+    else:
+        changed = gallery.embeddings.index_copy(0, subject.targets("gallery"), features)
+        gallery = replace(gallery, embeddings=changed)
+    ranking = rank(query, gallery, metric=plan.metric, same_camera=plan.same_camera)
     queries = {part: getattr(ranking, part).tolist() for part in ("ap", "inp", "first_rank")}
     scores = {**ranking.summary(), **ranking.spread()}
-    card = {"family": family(name), **asdict(ATTACKS[name].card)}
+    card = {"family": family(name), **asdict(find_attack(name).card)}
     return {"attack": name, "card": card, "cost": cost, "metrics": scores, "queries": queries}
 
 
@@ -160,21 +204,21 @@ def attack_images(
     subject: Subject,
     plan: Plan,
     surrogate: Subject | None = None,
-    *,
     progress: Progress | None = None,
-    only: slice = slice(None),
 ) -> tuple[Tensor, dict[str, float]]:
-    """Attacked images of the plan's side (uint8), and what one image cost.
-
-    `only` picks some of the images; random starts are drawn anew, everything else is as for all.
-    """
+    """Attacked images of the plan's side (uint8), and what one image cost."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {plan.seed}".encode()))
+    view = partial(
+        Subject.scene,
+        side=plan.side,
+        budget=plan.budget_of(name),
+        generator=generator,
+        metric=plan.metric,
+    )
     counter = Counter(subject.embed)
-    scene = replace(subject.scene(plan.side, plan.metric, generator), embed=counter)
-    if surrogate:
-        scene = replace(scene, surrogate=surrogate.scene(plan.side, plan.metric, generator))
-    scene = scene.part(only)
-    attacked = craft(name, scene, plan.budget, plan.batch_size, progress)
+    other = view(surrogate.at(subject.rows)) if surrogate else None
+    scene = replace(view(subject), embed=counter, surrogate=other)
+    attacked = craft(name, scene, plan.batch_size, progress)
     change = (attacked.int() - scene.images.int()).abs().max()
     return attacked, {
         "embeddings": counter.embeddings / len(attacked),
@@ -207,12 +251,6 @@ def worst_case(rankings: Sequence[Ranking]) -> Ranking:
     )
 
 
-def rank_sides(subject: Subject, plan: Plan, query: Tensor, gallery: Tensor) -> Ranking:
-    """Rank given features of the subject's images under the plan's protocol."""
-    sides = subject.sides(query, gallery)
-    return rank(*sides, metric=plan.metric, same_camera=plan.same_camera)
-
-
 def as_ranking(queries: dict[str, list[float]], clean: Ranking) -> Ranking:
     """Per-query results from a file, as the ranking they were."""
     ap, inp = (torch.tensor(queries[part], dtype=torch.float64) for part in ("ap", "inp"))
@@ -221,8 +259,9 @@ def as_ranking(queries: dict[str, list[float]], clean: Ranking) -> Ranking:
 
 
 def family(name: str) -> str:
-    """Family of an attack; "clean" and "worst" are their own."""
-    return ATTACKS[name].family if name in ATTACKS else name
+    """Family of an attack; "clean" and the worst cases are their own."""
+    known = attacks()
+    return known[name].family if name in known else name
 
 
 def fingerprint(name: str, subject: Subject, plan: Plan, surrogate: Subject | None) -> str:
@@ -230,6 +269,6 @@ def fingerprint(name: str, subject: Subject, plan: Plan, surrogate: Subject | No
     settings = asdict(plan) | {"attacks": name, "version": __version__}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for model in (subject, *([surrogate] if surrogate and name == "transfer" else [])):
-        for features in (model.query_features, model.gallery_features):
+        for features in (model.query.embeddings, model.gallery.embeddings, model.rows):
             digest.update(features.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ddid.attack.guides import Guides, find_guides
-from ddid.attack.suite import Scene
+from ddid.attack import Budget, Scene
 from ddid.data.images import ImageSet, to_unit
 from ddid.errors import InputError, require
-from ddid.metric.distance import Metric, check_embeddings
+from ddid.metric.distance import Embed, Metric, check_embeddings
 from ddid.metric.ranking import Embedded
-from ddid.model import Embed
 from ddid.model import embed as embed_all
 
 
@@ -19,70 +17,82 @@ from ddid.model import embed as embed_all
 class Subject:
     """Any callable from images in [0, 1] to embeddings, and the images it is measured on.
 
-    query_features (Q, D) and gallery_features (G, D) are clean, float32, on the CPU.
+    query, gallery                clean features, float32, identities and cameras, on the CPU
+    query_images, gallery_images  uint8 (N, 3, H, W), on the CPU
+    rows                          the queries that are attacked and scored; all stay references
+    device                        where the model computes
+    name                          what progress calls it
     """
 
     embed: Embed
-    query: ImageSet
-    gallery: ImageSet
-    query_features: Tensor
-    gallery_features: Tensor
+    query: Embedded
+    gallery: Embedded
+    query_images: Tensor
+    gallery_images: Tensor
+    rows: Tensor
+    device: torch.device
+    name: str = "model"
 
     @classmethod
-    def of(cls, embed: Embed, query: ImageSet, gallery: ImageSet) -> "Subject":
+    def of(cls, embed: Embed, query: ImageSet, gallery: ImageSet, name: str = "model") -> "Subject":
         """Check a model on a few images and embed all of them.
 
         Raises:
             InputError: what `check_model` finds, or features that are not finite.
         """
-        check_model(embed, to_unit(query.images[:3]))
-        features = [embed_all(embed, side.images) for side in (query, gallery)]
-        for side, name in zip(features, ("query", "gallery"), strict=True):
-            check_embeddings(side, name)
-        return cls(embed, query, gallery, *features)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes: where its parameters are, or the CPU."""
-        parameters = self.embed.parameters() if isinstance(self.embed, nn.Module) else ()
-        return next((parameter.device for parameter in parameters), torch.device("cpu"))
-
-    def sides(self, query: Tensor, gallery: Tensor) -> tuple[Embedded, Embedded]:
-        """Label features of the query and gallery images, for `rank`."""
-        return (
-            Embedded(query, self.query.pids, self.query.camids),
-            Embedded(gallery, self.gallery.pids, self.gallery.camids),
-        )
-
-    def targets(self, side: str) -> Tensor:
-        """Indices of the images an attack on one side changes: every query, or the gallery images
-        of the queries' identities (a distractor has no guide among the queries)."""
-        if side == "query":
-            return torch.arange(len(self.query))
-        return torch.isin(self.gallery.pids, self.query.pids).nonzero().squeeze(1)
+        device = check_model(embed, to_unit(query.images[:3]))
+        sides = [
+            Embedded(embed_all(embed, side.images), side.pids, side.camids)
+            for side in (query, gallery)
+        ]
+        rows = torch.arange(len(query))
+        return cls(embed, *sides, query.images, gallery.images, rows, device, name)
 
     def some(self, count: int) -> "Subject":
-        """The same model on `count` of the queries, evenly spread, and the whole gallery."""
-        index = evenly(len(self.query), count)
-        return replace(
-            self, query=self.query.take(index), query_features=self.query_features[index]
-        )
+        """The same with `count` of its queries under attack, evenly spread; 0 leaves it as it is.
 
-    def guides(self, side: str, metric: Metric) -> Guides:
-        """Guides of the attacked images; the references are the queries on either side."""
-        index, device = self.targets(side), self.device
-        images, features = (
-            (self.query, self.query_features)
-            if side == "query"
-            else (self.gallery, self.gallery_features)
-        )
-        references = self.query_features.to(device), self.query.pids.to(device)
-        return find_guides(features[index].to(device), images.pids[index], *references, metric)
+        The other queries remain references, so the attack on the chosen ones is as strong as
+        among all.
+        """
+        return self.at(self.rows[evenly(len(self.rows), count)]) if count else self
 
-    def scene(self, side: str, metric: Metric, generator: torch.Generator) -> Scene:
-        """Scene of the images an attack on one side changes."""
-        images = (self.query if side == "query" else self.gallery).images
-        return Scene(self.embed, images[self.targets(side)], self.guides(side, metric), generator)
+    def at(self, rows: Tensor) -> "Subject":
+        """The same with these rows of the query set under attack."""
+        return replace(self, rows=rows)
+
+    @property
+    def attacked(self) -> Embedded:
+        """The queries under attack, clean."""
+        return self.query[self.rows]
+
+    def targets(self, side: str) -> Tensor:
+        """Rows of the images an attack on one side changes: `rows`, or the gallery images of their
+        identities (a distractor has no guide among the queries)."""
+        if side == "query":
+            return self.rows
+        return torch.isin(self.gallery.pids, self.attacked.pids).nonzero().squeeze(1)
+
+    def images(self, side: str) -> Tensor:
+        """The images an attack on one side changes, uint8, clean."""
+        return (self.query_images if side == "query" else self.gallery_images)[self.targets(side)]
+
+    def scene(
+        self, side: str, budget: Budget, generator: torch.Generator, metric: Metric = "cosine"
+    ) -> Scene:
+        """Scene of the images an attack on one side changes; the references are all queries."""
+        some = (self.query if side == "query" else self.gallery)[self.targets(side)]
+        return Scene(
+            self.embed,
+            self.images(side),
+            some.pids,
+            budget,
+            generator,
+            clean=some.embeddings.to(self.device),
+            references=self.query.to(self.device),
+            camids=some.camids,
+            gallery=self.gallery.to(self.device) if side == "query" else None,
+            metric=metric,
+        )
 
 
 def evenly(total: int, count: int) -> Tensor:
@@ -91,8 +101,10 @@ def evenly(total: int, count: int) -> Tensor:
     return torch.linspace(0, total - 1, min(count, total)).long()
 
 
-def check_model(embed: Embed, images: Tensor) -> None:
+def check_model(embed: Embed, images: Tensor) -> torch.device:
     """Try a model on batches of one, two and all of a few `images` (B, 3, H, W).
+
+    Returns where it computes: where its parameters are, or where its answers lie.
 
     Raises:
         InputError: it is in training mode or changes its mode, fails on a batch size, or returns
@@ -100,21 +112,28 @@ def check_model(embed: Embed, images: Tensor) -> None:
     """
     module = embed if isinstance(embed, nn.Module) else nn.Identity().eval()
     require(not module.training, "the model is in training mode: call its eval() before measuring")
+    device = next((p.device for p in module.parameters()), images.device)
     lengths = set()
     for size in sorted({1, 2, len(images)} & set(range(len(images) + 1))):
-        batch = images[:size].to(next((p.device for p in module.parameters()), images.device))
-        try:
-            with torch.no_grad():
-                found = embed(batch)
-        except Exception as error:
-            first = (str(error).splitlines() or [""])[0]
-            raise InputError(
-                f"the model fails on a batch of {size} images of {tuple(images.shape[1:])}: "
-                f"{type(error).__name__}: {first}"
-            ) from error
-        require(isinstance(found, Tensor), f"the model returns {type(found).__name__}: want (B, D)")
-        check_embeddings(found, "the model's")
+        found = try_model(embed, images[:size].to(device))
         require(len(found) == size, f"{size} images gave {len(found)} embeddings: want one each")
         lengths.add(found.shape[1])
     require(len(lengths) == 1, f"embeddings have lengths {sorted(lengths)} in batches of 1 to 3")
     require(not module.training, "the model switched itself to training mode: keep it in eval()")
+    return found.device
+
+
+def try_model(embed: Embed, images: Tensor) -> Tensor:
+    """Embeddings of a few images; InputError for whatever a stranger's code raises or returns."""
+    try:
+        with torch.no_grad():
+            found = embed(images)
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"the model fails on a batch of {len(images)} images of {tuple(images.shape[1:])}: "
+            f"{type(error).__name__}: {first}"
+        ) from error
+    require(isinstance(found, Tensor), f"the model returns {type(found).__name__}: want (B, D)")
+    check_embeddings(found, "the model's")
+    return found

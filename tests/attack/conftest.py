@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from ddid.attack.guides import Guides, find_guides
+from ddid.metric.ranking import Embedded
 
 
 @pytest.fixture
@@ -29,4 +30,5 @@ def pids() -> torch.Tensor:
 @pytest.fixture
 def guides(net: nn.Module, images: torch.Tensor, pids: torch.Tensor) -> Guides:
     with torch.no_grad():
-        return find_guides(net(images), pids)
+        features = net(images)
+    return find_guides(features, pids, Embedded(features, pids))

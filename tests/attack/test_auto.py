@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddid.attack.auto import ascend_auto, checkpoints, climb_auto
-from ddid.attack.loop import Budget, ascend
+from ddid.attack.auto import auto_ascent, auto_pgd, checkpoints
+from ddid.attack.budget import Budget
 from ddid.attack.objectives import fna, misrank
+from ddid.attack.pgd import pgd
 
 BUDGETS = {"linf": Budget(steps=12), "l2": Budget(eps=0.5, steps=12, norm="l2")}
 
@@ -14,7 +15,7 @@ BUDGETS = {"linf": Budget(steps=12), "l2": Budget(eps=0.5, steps=12, norm="l2")}
 @pytest.mark.parametrize("objective", [fna, misrank])
 def test_it_climbs_inside_the_budget(net, images, guides, budget, objective):
     value = objective(guides)
-    attacked = ascend_auto(net, images, value, budget, torch.Generator())
+    attacked = auto_pgd(net, images, value, budget, torch.Generator())
     shift = (attacked - images).flatten(1)
     size = shift.abs().amax(1) if budget.norm == "linf" else shift.norm(dim=1)
     assert float(size.max()) <= budget.eps + 1e-6
@@ -26,13 +27,13 @@ def test_it_climbs_inside_the_budget(net, images, guides, budget, objective):
 def test_more_steps_and_restarts_never_lower_the_value(net, images, guides):
     value, source = fna(guides), torch.Generator().manual_seed(0)
     found = [
-        value(net(ascend_auto(net, images, value, Budget(steps=steps), source)))
+        value(net(auto_pgd(net, images, value, Budget(steps=steps), source)))
         for steps in (1, 4, 20)
     ]
     assert bool((found[1] >= found[0] - 1e-5).all())
     assert bool((found[2] >= found[1] - 1e-5).all())
     single, several = (
-        value(net(ascend_auto(net, images, value, Budget(steps=4, restarts=count), source)))
+        value(net(auto_pgd(net, images, value, Budget(steps=4, restarts=count), source)))
         for count in (1, 4)
     )
     assert bool((several >= single).all())
@@ -40,9 +41,9 @@ def test_more_steps_and_restarts_never_lower_the_value(net, images, guides):
 
 def test_it_needs_no_step_size_where_the_plain_ascent_is_lost(net, images, guides):
     value, budget = fna(guides), Budget(steps=20)
-    auto = value(net(ascend_auto(net, images, value, budget, torch.Generator())))
+    auto = value(net(auto_pgd(net, images, value, budget, torch.Generator())))
     for step in (0.1 / 255, 64 / 255):
-        plain = ascend(net, images, value, replace(budget, step=step))
+        plain = pgd(net, images, value, replace(budget, step=step))
         assert float((auto - value(net(plain))).detach().mean()) > 0
 
 
@@ -50,7 +51,7 @@ def test_the_step_halves_where_nothing_is_gained():
     """On a narrow ridge a step of 2 eps overshoots; only halving reaches the top."""
     top = torch.full((1, 1, 1, 1), 0.5 + 0.013)
     start = torch.full((1, 1, 1, 1), 0.5)
-    best = climb_auto(
+    best = auto_ascent(
         lambda x: -(x - top).abs().flatten(1).sum(1), start, start, Budget(eps=0.1, steps=60)
     )
     assert float((best - top).abs()) < 0.003
@@ -65,7 +66,7 @@ def test_the_best_point_ever_visited_is_returned():
         visited.append(found.detach())
         return found
 
-    best = climb_auto(value, images, images, Budget(eps=0.1, steps=9))
+    best = auto_ascent(value, images, images, Budget(eps=0.1, steps=9))
     seen = torch.stack(visited).amax(0)
     torch.testing.assert_close(value(best).detach(), seen)
     assert bool((visited[-2] < seen).all())

@@ -4,9 +4,11 @@ import torch
 from ddid.attack.guides import find_guides
 from ddid.attack.objectives import fna, ifgsm, misrank, odfa, sma
 from ddid.metric.distance import normalize
+from ddid.metric.ranking import Embedded
 
 FEATURES = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
 PIDS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])
+CLEAN = Embedded(FEATURES, PIDS)
 
 
 def gradient(value, at):
@@ -31,18 +33,18 @@ def fna_twin(x):
 
 
 def test_fna_climbs_the_same_slope_as_the_sum_over_every_guide():
-    guides, at = find_guides(FEATURES, PIDS), torch.randn(10, 6)
+    guides, at = find_guides(FEATURES, PIDS, CLEAN), torch.randn(10, 6)
     torch.testing.assert_close(gradient(fna(guides), at), gradient(fna_twin, at))
 
 
 def test_ifgsm_is_fna_without_the_pull():
-    guides, at = find_guides(FEATURES, PIDS), torch.randn(10, 6)
+    guides, at = find_guides(FEATURES, PIDS, CLEAN), torch.randn(10, 6)
     pull = (normalize(at) - guides.far).square().sum(1)
     torch.testing.assert_close(ifgsm(guides)(at) - pull, fna(guides)(at))
 
 
 def test_sma_is_flat_at_the_clean_feature_and_odfa_worst_there():
-    guides = find_guides(FEATURES, PIDS)
+    guides = find_guides(FEATURES, PIDS, CLEAN)
     torch.testing.assert_close(gradient(sma(guides), FEATURES), torch.zeros(10, 6))
     torch.testing.assert_close(odfa(guides)(FEATURES), torch.full((10,), -4.0))
     torch.testing.assert_close(odfa(guides)(-FEATURES), torch.zeros(10))
@@ -50,7 +52,7 @@ def test_sma_is_flat_at_the_clean_feature_and_odfa_worst_there():
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_misrank_counts_the_identities_ahead(metric):
-    guides = find_guides(FEATURES, PIDS, metric=metric)
+    guides = find_guides(FEATURES, PIDS, CLEAN, metric)
     at_own, at_far = misrank(guides)(guides.same), misrank(guides)(guides.far)
     assert bool((at_far > at_own + 0.9).all())
     sharp = misrank(guides, temperature=1e-6)(FEATURES * 1.0)

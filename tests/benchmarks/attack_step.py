@@ -5,9 +5,10 @@ import sys
 import torch
 from torch import Tensor
 
-from ddid.attack.guides import Guides, find_guides
-from ddid.attack.loop import Budget, ascend
+from ddid.attack.budget import Budget
+from ddid.attack.guides import Guides, guides_within
 from ddid.attack.objectives import fna
+from ddid.attack.pgd import pgd
 from ddid.model import ModelConfig, ReIDNet
 from tests.benchmarks.timing import Row, compare, device, largest_memory, peak_memory, row
 
@@ -31,12 +32,12 @@ def build(backbone: str) -> tuple[ReIDNet, Tensor, Guides]:
     net = ReIDNet(ModelConfig(classes=64, backbone=backbone)).eval().to(device())
     images = torch.rand(BATCH, 3, 64, 32, device=device())
     with torch.no_grad():
-        return net, images, find_guides(net(images), torch.arange(BATCH) // 4)
+        return net, images, guides_within(net(images), torch.arange(BATCH, device=device()) // 4)
 
 
 def ours(net: ReIDNet, images: Tensor, guides: Guides) -> Tensor:
     """FNA, as everywhere in the kit."""
-    return ascend(net, images, fna(guides), Budget(steps=STEPS))
+    return pgd(net, images, fna(guides), Budget(steps=STEPS))
 
 
 def bare(net: ReIDNet, images: Tensor, guides: Guides) -> None:

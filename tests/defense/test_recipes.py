@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddid.attack.loop import Budget
+from ddid.attack.budget import Budget
+from ddid.attack.scene import Scene
 from ddid.defense.meta import Meta
-from ddid.defense.recipe import Recipe, Scene, forward_both
+from ddid.defense.recipe import Recipe, forward_both
 from ddid.defense.recipes import find_recipe, recipes
 from ddid.defense.recipes.hm import hardest, hardness
 from ddid.defense.step import prepare_batch
@@ -29,14 +30,13 @@ def scene(colours):
     rows = torch.arange(0, 24, 2)
     budget = Budget(8 / 255, 4 / 255, 3, random_start=True)
     images = colours.images[rows].float() / 255
-    return Scene(
-        net, images, colours.labels[rows], budget, torch.Generator().manual_seed(0), None, source
-    )
+    scene = Scene(net, images, colours.labels[rows], budget, torch.Generator().manual_seed(0))
+    return replace(scene, surrogate=replace(scene, embed=source))
 
 
 def embeddings(scene, images):
     with torch.no_grad():
-        return normalize(scene.net(images))
+        return normalize(scene.embed(images))
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -60,7 +60,7 @@ def test_crafted_images_move_within_the_budget(recipe, scene):
 @pytest.mark.parametrize("recipe", ATTACKING, ids=lambda r: r.name)
 def test_no_attack_aims_at_the_own_identity(recipe, scene):
     far = recipe.craft(scene).far
-    assert far is None or (far != scene.labels).all()
+    assert far is None or (far != scene.pids).all()
 
 
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda r: r.name)
@@ -74,12 +74,12 @@ def test_offline_attack_looks_at_the_source_alone(scene):
     craft = find_recipe("offline_at").craft
     first = craft(scene).images
     with torch.no_grad():
-        for parameter in scene.net.parameters():
+        for parameter in scene.embed.parameters():
             parameter.zero_()
-    again = replace(scene, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(first, craft(again).images)
+    scene.generator.manual_seed(0)
+    assert torch.equal(first, craft(scene).images)
     with pytest.raises(InputError, match="undefended network"):
-        craft(replace(scene, source=None))
+        craft(replace(scene, surrogate=None))
 
 
 def test_collapse_brings_nearest_negatives_together(scene):
@@ -87,14 +87,14 @@ def test_collapse_brings_nearest_negatives_together(scene):
         embeddings(scene, images)
         for images in (scene.images, find_recipe("act").craft(scene).images)
     )
-    _, near = hardest(before, scene.labels)
+    _, near = hardest(before, scene.pids)
     gap = [(e - e[near]).norm(dim=1).mean() for e in (before, after)]
     assert gap[1] < gap[0]
 
 
 def test_hardness_rises_but_not_far_beyond_the_destination(scene):
     before = embeddings(scene, scene.images)
-    far, near = hardest(before, scene.labels)
+    far, near = hardest(before, scene.pids)
     after = embeddings(scene, find_recipe("hm").craft(scene).images)
     old, new = (hardness(e, far, near) for e in (before, after))
     easy = old < -0.2
@@ -118,7 +118,12 @@ def test_meta_test_half_is_attacked_differently_when_asked(scene):
     other = replace(plain, meta=Meta(other_attack=True))
     camids = torch.zeros(12)
     batches = [
-        prepare_batch(recipe, replace(scene, generator=torch.Generator().manual_seed(1)), camids)
+        prepare_batch(
+            recipe,
+            scene.embed,
+            replace(scene, generator=torch.Generator().manual_seed(1)),
+            camids,
+        )
         for recipe in (plain, other)
     ]
     test = batches[0].meta_test
@@ -130,11 +135,11 @@ def test_meta_test_half_is_attacked_differently_when_asked(scene):
 @pytest.mark.parametrize("statistics", ["apart", "together"])
 def test_clean_and_attacked_outputs_come_back_in_order(statistics, scene):
     recipe = replace(find_recipe("metric_at"), statistics=statistics)
-    batch = prepare_batch(recipe, scene, torch.zeros(12))
-    scene.net.eval()
-    clean, attacked = forward_both(recipe, scene.net, batch)
-    assert torch.allclose(clean.embedding, scene.net(scene.images), atol=1e-4)
-    assert torch.allclose(attacked.embedding, scene.net(batch.attacked), atol=1e-4)
+    batch = prepare_batch(recipe, scene.embed, scene, torch.zeros(12))
+    scene.embed.eval()
+    clean, attacked = forward_both(recipe, scene.embed, batch)
+    assert torch.allclose(clean.embedding, scene.embed(scene.images), atol=1e-4)
+    assert torch.allclose(attacked.embedding, scene.embed(batch.attacked), atol=1e-4)
 
 
 def test_unknown_recipe_is_told_the_known_ones():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddid.attack.loop import Budget
+from ddid.attack.budget import Budget
 from ddid.defense.refit import classifier_accuracy, refit_classifier, refit_experiment
 from ddid.errors import InputError
 from ddid.model import ModelConfig, ReIDNet

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ddid.attack.loop import Budget, ascend
+from ddid.attack.budget import Budget
+from ddid.attack.guides import guides_within
 from ddid.attack.objectives import fna
+from ddid.attack.pgd import pgd
 from ddid.data.images import to_unit
 from ddid.errors import InputError
 from ddid.report.audit import (
@@ -166,11 +168,9 @@ def defended(query, gallery):
     net = nn.Sequential(features, nn.Linear(16 * 7 * 3, 24))
     head, images = nn.Linear(24, 13), to_unit(gallery.images)
     optimizer = torch.optim.Adam([*net.parameters(), *head.parameters()], lr=3e-3)
-    from ddid.attack.guides import find_guides
-
     for _ in range(60):
-        guides = find_guides(net(images).detach(), gallery.pids)
-        attacked = ascend(net, images, fna(guides), Budget(step=3 / 255, steps=3))
+        guides = guides_within(net(images), gallery.pids)
+        attacked = pgd(net, images, fna(guides), Budget(step=3 / 255, steps=3))
         loss = nn.functional.cross_entropy(head(net(attacked)), gallery.pids)
         optimizer.zero_grad()
         loss.backward()

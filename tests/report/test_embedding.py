@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from ddid.attack.loop import Budget
+from ddid.attack.budget import Budget
 from ddid.errors import InputError
 from ddid.metric.ranking import Embedded
 from ddid.report.embedding import UnderAttack, load_embeddings, project, save_embeddings

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddid.attack import ATTACKS, STANDARD
-from ddid.attack.loop import Budget
+from ddid.attack import Budget, attack_names, attacks
 from ddid.errors import InputError
 from ddid.metric.ranking import rank
 from ddid.model import embed as embed_all
@@ -22,7 +21,7 @@ def test_scores_are_those_of_the_rounded_attacked_queries(subject, tmp_path):
     attacked, cost = attack_images("fna", subject, QUICK)
     assert attacked.dtype == torch.uint8
     features = embed_all(subject.embed, attacked)
-    wanted = rank(*subject.sides(features, subject.gallery_features)).summary()
+    wanted = rank(replace(subject.query, embeddings=features), subject.gallery).summary()
     assert wanted.items() <= found.summary()["fna"].items()
     assert cost == {"embeddings": 4, "gradients": 4, "largest_change": 4}
 
@@ -37,7 +36,7 @@ def test_attacks_hurt_and_the_worst_case_is_below_every_one(subject, tmp_path):
 
 def test_worst_case_is_per_query(subject, tmp_path):
     rankings = evaluate(subject, tmp_path, QUICK).rankings
-    for row in range(len(subject.query)):
+    for row in range(len(subject.rows)):
         everywhere = [rankings[name].ap[row] for name in ("clean", *QUICK.attacks)]
         assert rankings["worst"].ap[row] == min(everywhere)
 
@@ -50,9 +49,10 @@ def test_unseen_families_do_not_enter_the_worst_case(subject, tmp_path):
 
 def test_every_attack_runs_and_stays_in_its_bounds(subject, tmp_path):
     budget = Budget(steps=3, queries=5)
-    found = evaluate(subject, tmp_path, Plan(tuple(ATTACKS), budget), surrogate=subject)
-    assert set(found.rankings) == {"clean", "worst", *ATTACKS}
-    for name, entry in ATTACKS.items():
+    plan = Plan(tuple(attacks()), budget, gallery_steps=2, gallery_restarts=1)
+    found = evaluate(subject, tmp_path, plan, surrogate=subject)
+    assert set(found.rankings) == {"clean", "worst", "worst_gallery", *attacks()}
+    for name, entry in attacks().items():
         assert found.costs[name]["largest_change"] > 0
         if entry.bounded:
             assert found.costs[name]["largest_change"] <= 8
@@ -63,17 +63,24 @@ def test_every_attack_runs_and_stays_in_its_bounds(subject, tmp_path):
 def test_every_standard_attack_works_under_l2(subject, tmp_path):
     budget = Budget(eps=0.4, step=0.1, steps=5, norm="l2")
     table = evaluate(subject, tmp_path, Plan(budget=budget)).summary()
-    assert all(table[name]["mAP"] < table["clean"]["mAP"] for name in STANDARD)
-    images = subject.query.images
+    assert all(table[name]["mAP"] < table["clean"]["mAP"] for name in attack_names("standard"))
+    images = subject.query_images
     attacked, _ = attack_images("auto", subject, Plan(budget=budget))
     lengths = ((attacked.int() - images.int()) / 255).flatten(1).norm(dim=1)
     assert float(lengths.max()) <= budget.eps + 1e-5
 
 
-def test_some_images_are_attacked_as_all_are(subject):
+def test_a_query_is_attacked_the_same_however_many_others_are(subject, tmp_path):
     whole, _ = attack_images("fna", subject, QUICK)
-    some, _ = attack_images("fna", subject, QUICK, only=slice(3, 5))
-    assert float((whole[3:5] != some).float().mean()) < 0.02
+    few = subject.some(5)
+    some, _ = attack_images("fna", few, QUICK)
+    assert float((whole[few.rows] != some).float().mean()) < 0.02
+    plan = replace(QUICK, attacks=("fna", "ifgsm"))
+    among_all = evaluate(subject, tmp_path / "all", plan).rankings
+    among_few = evaluate(few, tmp_path / "few", plan).rankings
+    for name in plan.attacks:
+        expected = among_all[name].ap[few.rows]
+        torch.testing.assert_close(among_few[name].ap, expected, rtol=0, atol=0.02)
 
 
 def test_gallery_side_leaves_distractors_clean(subject, tmp_path):
@@ -137,9 +144,10 @@ def test_a_sweep_from_nothing_still_has_steps():
 
 
 def test_some_queries_are_exactly_as_many_as_asked_for(subject):
-    assert [len(subject.some(count).query) for count in (1, 5, 13, 24, 99)] == [1, 5, 13, 24, 24]
+    assert [len(subject.some(n).rows) for n in (0, 1, 5, 13, 24, 99)] == [24, 1, 5, 13, 24, 24]
+    assert len(subject.some(5).query.pids) == 24
     with pytest.raises(InputError, match="at least one"):
-        subject.some(0)
+        subject.some(-1)
 
 
 def test_rows_are_tidy(subject, tmp_path):
@@ -147,7 +155,7 @@ def test_rows_are_tidy(subject, tmp_path):
     assert list(rows.columns) == ["attack", "family", "metric", "value"]
     assert not rows.duplicated(["attack", "metric"]).any()
     assert set(rows["metric"]) >= {"mAP", "rank1", "rank10", "mINP", "std", "worst_decile"}
-    assert set(STANDARD) >= set(QUICK.attacks)
+    assert set(attack_names("standard")) >= set(QUICK.attacks)
 
 
 class Fussy(nn.Module):

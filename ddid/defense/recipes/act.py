@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ddid.defense.recipe import Batch, Card, Crafted, Recipe, Scene, Terms, both, same_identity
+from ddid.attack.scene import Scene
+from ddid.defense.recipe import Batch, Card, Crafted, Recipe, Terms, both, same_identity
 from ddid.metric.distance import normalize
 from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
 from ddid.model import Heads
@@ -19,15 +20,15 @@ CARD = Card(
 
 def craft_collapse(scene: Scene) -> Crafted:
     """Move every image and its nearest negative towards each other."""
-    clean = scene.points()
-    distances = torch.cdist(clean, clean).masked_fill(same_identity(scene.labels), torch.inf)
+    clean = scene.guides.own
+    distances = torch.cdist(clean, clean).masked_fill(same_identity(scene.pids), torch.inf)
     near = distances.argmin(1)
 
     def objective(embeddings: Tensor) -> Tensor:
         own = normalize(embeddings)
         return -(own - own[near]).square().sum(1)
 
-    return Crafted(scene.attack(objective), scene.labels[near])
+    return Crafted(scene.pgd(objective), scene.pids[near])
 
 
 def anti_collapse(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:

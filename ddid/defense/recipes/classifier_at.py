@@ -1,11 +1,15 @@
 """Adversarial training of the classifier: what ReID would borrow from image classification."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddid.attack.loop import Budget, ascend
-from ddid.defense.recipe import Card, Crafted, Recipe, Scene
+from ddid.attack.budget import Budget
+from ddid.attack.pgd import pgd
+from ddid.attack.scene import Scene
+from ddid.defense.recipe import Card, Crafted, Recipe
 from ddid.model import ReIDNet
 
 CARD = Card(
@@ -30,14 +34,13 @@ def attack_classifier(
     def surprise(values: Tensor) -> Tensor:
         return functional.cross_entropy(values, labels, reduction="none")
 
-    return ascend(logits, images, surprise, budget, generator)
+    return pgd(logits, images, surprise, budget, generator)
 
 
 def craft_on_logits(scene: Scene) -> Crafted:
     """PGD on the network in training."""
-    return Crafted(
-        attack_classifier(scene.net, scene.images, scene.labels, scene.budget, scene.generator)
-    )
+    net: Any = scene.embed  # in training it is the network, with its classifier
+    return Crafted(attack_classifier(net, scene.images, scene.pids, scene.budget, scene.generator))
 
 
 RECIPES = [Recipe("classifier_at", CARD, craft_on_logits)]

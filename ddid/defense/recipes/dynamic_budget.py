@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ddid.defense.recipe import Card, Crafted, Recipe, Scene, craft_fna
+from ddid.attack.scene import Scene
+from ddid.defense.recipe import Card, Crafted, Recipe, craft_fna
 from ddid.metric.distance import normalize
 
 CARD = Card(
@@ -25,10 +26,10 @@ def craft_within_margin(scene: Scene) -> Crafted:
 
 def margin_share(scene: Scene) -> Tensor:
     """(B,) distance to the nearest other centroid less that to the own, over the batch's mean."""
-    guides = scene.guides()
+    guides = scene.guides
     distances = torch.cdist(normalize(guides.own), normalize(guides.centroids))
     own = distances.gather(1, guides.identity[:, None])
-    others = distances.scatter(1, guides.identity[:, None], torch.inf)
+    others = distances.masked_fill(guides.is_own, torch.inf)
     margin = (others.min(1).values - own.squeeze(1)).clamp(min=0)
     return margin / margin.mean().clamp(min=1e-6)
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ddid.defense.recipe import Card, Crafted, Recipe, Scene, same_identity
+from ddid.attack.scene import Scene
+from ddid.defense.recipe import Card, Crafted, Recipe, same_identity
 from ddid.metric.distance import normalize
 
 CARD = Card(
@@ -20,8 +21,8 @@ GUIDES = 4
 
 def craft_guided(scene: Scene) -> Crafted:
     """Attack with random push guides and the farthest image of another identity."""
-    clean = scene.points()
-    same = same_identity(scene.labels)
+    clean = scene.guides.own
+    same = same_identity(scene.pids)
     draw = torch.rand(same.shape, generator=scene.generator, device=scene.generator.device)
     draw = draw.to(same.device).masked_fill(~same, -1)
     chance, push = draw.topk(min(GUIDES, len(same)))
@@ -32,7 +33,7 @@ def craft_guided(scene: Scene) -> Crafted:
         away = (own[:, None] - clean[push]).square().sum(2) * (chance >= 0)
         return away.sum(1) - (own - clean[far]).square().sum(1)
 
-    return Crafted(scene.attack(objective), scene.labels[far])
+    return Crafted(scene.pgd(objective), scene.pids[far])
 
 
 RECIPES = [Recipe("goat", CARD, craft_guided, on_clean=False)]

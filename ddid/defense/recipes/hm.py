@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ddid.attack.scene import Scene
 from ddid.defense.recipe import (
     Batch,
     Card,
     Crafted,
     Recipe,
-    Scene,
     Terms,
     both,
     identity_terms,
@@ -32,8 +32,8 @@ STRUCTURE = 0.5  # weight of the intra-class structure term; the paper's
 
 def craft_to_hardness(scene: Scene) -> Crafted:
     """Raise every triplet's hardness d(a, p) − d(a, n) to the destination and no further."""
-    clean = scene.points()
-    far, near = hardest(clean, scene.labels)
+    clean = scene.guides.own
+    far, near = hardest(clean, scene.pids)
     loss = (hardness(clean, far, near) + CEILING).clamp(min=0).mean()
     destination = -loss.clamp(max=CEILING)
 
@@ -41,7 +41,7 @@ def craft_to_hardness(scene: Scene) -> Crafted:
         short = hardness(normalize(embeddings), far, near) - destination
         return -short.clamp(max=0).square()
 
-    return Crafted(scene.attack(objective), scene.labels[near])
+    return Crafted(scene.pgd(objective), scene.pids[near])
 
 
 def hardest(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,8 @@
 """Offline adversarial training: learn from attacks on an undefended network."""
 
-from dataclasses import replace
-
 from ddid.attack.objectives import ifgsm
-from ddid.defense.recipe import Card, Crafted, Recipe, Scene, craft_with
+from ddid.attack.scene import Scene
+from ddid.defense.recipe import Card, Crafted, Recipe, craft_with
 from ddid.errors import InputError
 
 CARD = Card(
@@ -15,9 +14,9 @@ CARD = Card(
 
 def craft_on_source(scene: Scene) -> Crafted:
     """Attack the undefended network, not the one in training."""
-    if scene.source is None:
+    if scene.surrogate is None:
         raise InputError("offline adversarial training attacks an undefended network: give one")
-    return craft_with(ifgsm)(replace(scene, net=scene.source))
+    return craft_with(ifgsm)(scene.surrogate)
 
 
 RECIPES = [Recipe("offline_at", CARD, craft_on_source, needs_source=True)]

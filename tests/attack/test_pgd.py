@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from ddid.attack.loop import Budget, ascend, scatter, slope
+from ddid.attack.budget import Budget, random_start
 from ddid.attack.objectives import fna, ifgsm, sma
+from ddid.attack.pgd import check_range, pgd, value_and_grad
 from ddid.errors import InputError
 
 BUDGETS = {
@@ -25,7 +26,7 @@ def size(shift: torch.Tensor, norm: str) -> float:
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
 def test_attack_raises_its_objective_inside_the_budget(net, images, guides, budget):
-    attacked = ascend(net, images, fna(guides), budget)
+    attacked = pgd(net, images, fna(guides), budget)
     assert size(attacked - images, budget.norm) <= budget.eps + 1e-6
     assert attacked.min() >= 0
     assert attacked.max() <= 1
@@ -42,26 +43,25 @@ def test_plain_ascent_equals_its_loop_written_twin(net, images, guides):
         twin = (twin + budget.step * gradient.sign()).detach()
         twin = torch.minimum(torch.maximum(twin, images - budget.eps), images + budget.eps)
         twin = twin.clamp(0, 1)
-    torch.testing.assert_close(ascend(net, images, fna(guides), budget), twin)
+    torch.testing.assert_close(pgd(net, images, fna(guides), budget), twin)
 
 
 def test_zero_eps_changes_nothing(net, images, guides):
     for norm in ("linf", "l2"):
-        attacked = ascend(net, images, fna(guides), Budget(eps=0, norm=norm, random_start=True))
+        attacked = pgd(net, images, fna(guides), Budget(eps=0, norm=norm, random_start=True))
         torch.testing.assert_close(attacked, images, rtol=0, atol=0)
 
 
 def test_an_image_whose_only_guide_is_itself_still_moves(net, images, guides):
-    alone = slice(7, 8)
     for objective in (sma, ifgsm):
-        attacked = ascend(net, images[alone], objective(guides[alone]), Budget())
-        moved = net(attacked) - net(images[alone])
-        assert float(moved.detach().norm()) > 0.01
+        attacked = pgd(net, images, objective(guides), Budget())
+        moved = net(attacked) - net(images)
+        assert float(moved.detach()[7].norm()) > 0.01
 
 
 def test_where_there_is_no_gradient_at_all_the_image_is_nudged_once(images):
     for steps in (1, 3):
-        attacked = ascend(
+        attacked = pgd(
             lambda x: x.detach().flatten(1), images, torch.Tensor.sum, Budget(steps=steps)
         )
         moved = (attacked - images).abs()
@@ -71,7 +71,7 @@ def test_where_there_is_no_gradient_at_all_the_image_is_nudged_once(images):
 
 def test_an_l2_step_has_the_length_it_is_given(net, images, guides):
     middle = 0.25 + images / 2
-    attacked = ascend(net, middle, fna(guides), Budget(eps=0.5, step=0.1, steps=1, norm="l2"))
+    attacked = pgd(net, middle, fna(guides), Budget(eps=0.5, step=0.1, steps=1, norm="l2"))
     lengths = (attacked - middle).flatten(1).norm(dim=1)
     torch.testing.assert_close(lengths, torch.full((8,), 0.1), rtol=1e-4, atol=0)
 
@@ -80,8 +80,7 @@ def test_more_restarts_are_never_weaker_and_keep_the_best_per_image(net, images,
     budget = Budget(steps=2, random_start=True)
     value = fna(guides)
     values = [
-        value(net(ascend(net, images, value, replace(budget, restarts=count))))
-        for count in (1, 2, 5)
+        value(net(pgd(net, images, value, replace(budget, restarts=count)))) for count in (1, 2, 5)
     ]
     assert bool((values[1] >= values[0]).all())
     assert bool((values[2] >= values[1]).all())
@@ -91,7 +90,7 @@ def test_more_restarts_are_never_weaker_and_keep_the_best_per_image(net, images,
 def test_weights_and_mode_stay_as_found(images, guides):
     net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(384), nn.Linear(384, 12)).train()
     before = {name: value.clone() for name, value in net.named_parameters()}
-    ascend(net, images, sma(guides), Budget(steps=2))
+    pgd(net, images, sma(guides), Budget(steps=2))
     assert net.training
     assert all(torch.equal(before[name], value) for name, value in net.named_parameters())
     assert all(value.grad is None for value in net.parameters())
@@ -101,23 +100,26 @@ def test_attack_works_under_no_grad_and_repeats_with_one_seed(net, images, guide
     budget = Budget(random_start=True)
     with torch.no_grad():
         first, second = (
-            ascend(net, images, sma(guides), budget, torch.Generator().manual_seed(4))
+            pgd(net, images, sma(guides), budget, torch.Generator().manual_seed(4))
             for _ in range(2)
         )
     torch.testing.assert_close(first, second, rtol=0, atol=0)
-    other = ascend(net, images, sma(guides), budget, torch.Generator().manual_seed(5))
+    other = pgd(net, images, sma(guides), budget, torch.Generator().manual_seed(5))
     assert not torch.equal(first, other)
 
 
-def test_a_model_without_gradient_gives_a_zero_slope(images):
-    assert float(slope(lambda x: torch.ones(len(x)), images).abs().sum()) == 0
-    assert float(slope(lambda x: x.detach().flatten(1).sum(1), images).abs().sum()) == 0
+@pytest.mark.parametrize(
+    "value", [lambda x: torch.ones(len(x)), lambda x: x.detach().flatten(1).sum(1)]
+)
+def test_a_value_without_gradient_has_gradient_zero(images, value):
+    _, gradient = value_and_grad(value, images)
+    assert float(gradient.abs().sum()) == 0
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_starts_spread_over_the_ball(norm):
     images, budget = torch.full((500, 3, 4, 4), 0.5), Budget(eps=0.2, norm=norm)
-    shift = scatter(images, budget, torch.Generator().manual_seed(0)) - images
+    shift = random_start(images, budget, torch.Generator().manual_seed(0)) - images
     assert size(shift, norm) <= budget.eps + 1e-6
     assert size(shift, norm) > 0.9 * budget.eps
     assert math.isclose(float(shift.mean()), 0, abs_tol=0.01)
@@ -125,16 +127,38 @@ def test_random_starts_spread_over_the_ball(norm):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("eps", -0.1), ("eps", 8.0), ("step", 0.0), ("steps", 0), ("restarts", 0), ("norm", "l1")],
+    [("eps", -0.1), ("eps", 8.0), ("step", -0.1), ("steps", 0), ("restarts", 0), ("norm", "l1")],
 )
 def test_impossible_budgets_are_refused_by_name(field, value):
     with pytest.raises(InputError, match=field):
         Budget(**{field: value})
 
 
-@pytest.mark.parametrize(
-    "bad", [torch.rand(2, 3, 4, 4) * 255, torch.rand(3, 4, 4), torch.zeros(2, 3, 4, 4).byte()]
-)
-def test_images_that_are_no_unit_float_batch_are_refused(net, guides, bad):
-    with pytest.raises(InputError, match=r"images (span|have)"):
-        ascend(net, bad, fna(guides), Budget())
+@pytest.mark.parametrize("bad", [torch.rand(3, 4, 4), torch.zeros(2, 3, 4, 4).byte()])
+def test_images_that_are_no_float_batch_are_refused(net, guides, bad):
+    with pytest.raises(InputError, match="images have"):
+        pgd(net, bad, fna(guides), Budget())
+
+
+def test_images_beyond_the_pixel_range_are_refused():
+    with pytest.raises(InputError, match="images span"):
+        check_range(torch.rand(2, 3, 4, 4) * 255)
+
+
+@pytest.mark.parametrize("wrong", [None, "8", float("nan"), float("inf")])
+@pytest.mark.parametrize("field", ["eps", "step", "momentum", "steps", "restarts", "queries"])
+def test_what_is_no_number_is_refused_by_name(field, wrong):
+    with pytest.raises(InputError, match=f"^{field} is"):
+        Budget(**{field: wrong})
+
+
+def test_a_count_is_a_whole_number():
+    with pytest.raises(InputError, match=r"steps is 1\.5"):
+        Budget(steps=1.5)
+
+
+@pytest.mark.parametrize("eps", [0, 8 / 255, 32 / 255, 1.0])
+def test_the_step_follows_eps_so_that_every_eps_is_in_reach(eps):
+    budget = Budget(eps=eps)
+    assert budget.step * budget.steps >= budget.eps
+    assert Budget(eps=eps, step=0.01).step == 0.01

@@ -1,0 +1,114 @@
+"""The table of all attacks, their cards, and how one is run on many images.
+
+An attack is a function `Scene -> attacked images in [0, 1]` under the decorator `attack`. Every
+module of this folder is looked through when the table is asked for, so an attack of the kit is one
+file here, and an attack of yours is the decorator in your own code.
+
+What holds for all and no card repeats: queries are attacked (or the gallery, guided by the
+queries); cameras are not looked at when guides are chosen; the feature is what the model returns
+(post-BNNeck); the distance is the scored metric's, squared Euclidean between unit features under
+cosine; pixels are clipped to [0, 1] and to the budget and scored after rounding to 8 bits; models
+are in evaluation mode, BatchNorm with its running statistics.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+import ddid.attack
+from ddid.attack.pgd import check_range
+from ddid.attack.rounding import check_attacked, to_8bit
+from ddid.attack.scene import Scene
+from ddid.errors import require
+from ddid.progress import Progress
+
+Family = Literal["standard", "unseen", "baseline", "gallery"]
+"""standard: in the worst case; gallery: knows the gallery, in the worst case with knowledge;
+unseen: kept out of training and of the worst case; baseline: what an attack must beat."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """The points without which an attack's name means different things in different places."""
+
+    source: str
+    guides: str
+    budget: str = "steps of eps/8, 15 of them; L-inf or L2"
+    start: str = "the clean image"
+
+    def __str__(self) -> str:
+        lines = [f"    {field.name:<8} {getattr(self, field.name)}" for field in fields(self)]
+        return "\n".join(["Card", *lines])
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One named attack: `craft(scene)` returns the scene's images, attacked, in [0, 1].
+
+    `whole` ones learn from the whole scene and return a function of scenes that attacks a batch.
+    `bounded` ones change no pixel by more than the budget's eps; the others state their own bound.
+    """
+
+    craft: Callable[[Scene], Any]
+    card: Card
+    family: Family
+    whole: bool = False
+    bounded: bool = True
+
+
+_ENTERED: dict[str, Attack] = {}
+
+
+def attack(
+    card: Card, family: Family = "standard", *, whole: bool = False, bounded: bool = True
+) -> Callable[[Callable[[Scene], Any]], Callable[[Scene], Any]]:
+    """Enter a function into the table under its own name and print the card in its docstring."""
+
+    def enter(craft: Callable[[Scene], Any]) -> Callable[[Scene], Any]:
+        craft.__doc__ = f"{craft.__doc__}\n\n{card}"
+        _ENTERED[craft.__name__] = Attack(craft, card, family, whole, bounded)
+        return craft
+
+    return enter
+
+
+def attacks() -> dict[str, Attack]:
+    """All attacks by name, as of now."""
+    for module in pkgutil.iter_modules(ddid.attack.__path__):
+        importlib.import_module(f"ddid.attack.{module.name}")
+    return dict(_ENTERED)
+
+
+def attack_names(*families: Family) -> list[str]:
+    """Names of some families' attacks, as of now."""
+    return [name for name, entry in attacks().items() if entry.family in families]
+
+
+def find_attack(name: str) -> Attack:
+    """Look an attack up; InputError lists what there is."""
+    known = attacks()
+    require(name in known, f"unknown attack {name!r}: choose from {', '.join(known)}")
+    return known[name]
+
+
+def craft(
+    name: str, scene: Scene, batch_size: int = 64, progress: Progress | None = None
+) -> Tensor:
+    """Attack all images of a scene: uint8 (N, 3, H, W), still inside the budget after rounding."""
+    entry, total, done = find_attack(name), len(scene.images), []
+    if scene.images.dtype != torch.uint8:
+        check_range(scene.images)
+    bound = scene.budget if entry.bounded else None
+    run = entry.craft(scene) if entry.whole else entry.craft
+    for part in scene.batches(batch_size):
+        attacked = run(part).detach().to(part.images.device)
+        check_attacked(name, attacked, part.images, bound)
+        done.append(to_8bit(attacked, part.images, bound).cpu())
+        if progress:
+            progress(f"attack {name}", sum(map(len, done)), total)
+    return torch.cat(done)

@@ -1,0 +1,85 @@
+"""What an attack gets to see, in a report and in training alike."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddid.attack.budget import Budget
+from ddid.attack.guides import Guides, find_guides, guides_within
+from ddid.attack.pgd import Objective, pgd
+from ddid.metric.distance import Embed, Metric
+from ddid.metric.ranking import Embedded
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A model under attack, its images, and what the attacker may know and spend.
+
+    embed       any callable images -> embeddings, in evaluation mode
+    images      (B, 3, H, W), uint8 or floats in [0, 1]
+    pids        (B,) identities of the images (in training: their classes)
+    budget      what the attacker may spend
+    generator   source of all random numbers
+    clean       (B, D) clean features of the images; the model is asked for them if None
+    references  features that guides are made of; the images themselves if None
+    camids      (B,) cameras of the images, for the attacker who knows the gallery
+    gallery     features, identities and cameras of the gallery, for the same attacker alone
+    surrogate   the same images before another model, for attacks that must not ask this one
+    metric      the distance that will score the attack
+    """
+
+    embed: Embed
+    images: Tensor
+    pids: Tensor
+    budget: Budget
+    generator: torch.Generator
+    clean: Tensor | None = None
+    references: Embedded | None = None
+    camids: Tensor | None = None
+    gallery: Embedded | None = None
+    surrogate: "Scene | None" = None
+    metric: Metric = "cosine"
+
+    @cached_property
+    def guides(self) -> Guides:
+        """The features that steer the attack, found when first asked for."""
+        clean = self.clean
+        if clean is None:
+            with torch.no_grad():
+                clean = self.embed(self.images)
+        if self.references is None:
+            return guides_within(clean, self.pids.to(clean.device), self.metric)
+        return find_guides(clean, self.pids, self.references, self.metric)
+
+    def pgd(self, objective: Objective) -> Tensor:
+        """The images after raising `objective` of their embeddings within the budget."""
+        return pgd(self.embed, self.images, objective, self.budget, self.generator)
+
+    def spending(self, **changes: Any) -> "Scene":
+        """The same scene with another budget."""
+        return replace(self, budget=replace(self.budget, **changes))
+
+    def batches(self, size: int) -> Iterator["Scene"]:
+        """Cut into scenes of at most `size` images, as floats on the model's device."""
+        for start in range(0, len(self.images), size):
+            yield self.part(slice(start, start + size)).ready()
+
+    def part(self, index: slice | Tensor) -> "Scene":
+        """The scene of some of the images; references and gallery stay whole."""
+        own = {name: getattr(self, name) for name in ("images", "pids", "clean", "camids")}
+        some: dict[str, Any] = {n: v[index] for n, v in own.items() if v is not None}
+        return replace(self, **some, surrogate=self.surrogate and self.surrogate.part(index))
+
+    def ready(self) -> "Scene":
+        """The same scene with its images in [0, 1], on the device of the clean features."""
+        device = self.images.device if self.clean is None else self.clean.device
+        images = self.images.to(device)
+        return replace(
+            self,
+            images=images / 255 if images.dtype == torch.uint8 else images,
+            surrogate=self.surrogate and self.surrogate.ready(),
+        )

@@ -1,0 +1,91 @@
+"""White-box attacks on the metric; their worst case per query is the figure to quote."""
+
+from torch import Tensor
+
+from ddid.attack import objectives
+from ddid.attack.auto import auto_pgd
+from ddid.attack.budget import random_start
+from ddid.attack.registry import Card, attack
+from ddid.attack.scene import Scene
+
+SAME = "away from the mean of all reference images of the identity"
+
+
+@attack(
+    Card("Bouniot et al. 2020", f"{SAME}, n-fold; to the centroid of the farthest other identity")
+)
+def fna(scene: Scene) -> Tensor:
+    """Furthest-negative attack."""
+    return scene.pgd(objectives.fna(scene.guides))
+
+
+@attack(
+    Card(
+        "Bouniot et al. 2020",
+        "away from the image's own clean feature",
+        start="a random point of the ball: from the clean image the first gradient is zero",
+    )
+)
+def sma(scene: Scene) -> Tensor:
+    """Self-metric attack."""
+    return scene.spending(random_start=True).pgd(objectives.sma(scene.guides))
+
+
+@attack(Card("Bai et al. 2019", SAME))
+def ifgsm(scene: Scene) -> Tensor:
+    """Iterated metric FGSM."""
+    return scene.pgd(objectives.ifgsm(scene.guides))
+
+
+@attack(
+    Card(
+        "Dong et al. 2018, Bai et al. 2019",
+        SAME,
+        budget=f"{Card.budget}; momentum 1 on mean-normalised gradients",
+    )
+)
+def mifgsm(scene: Scene) -> Tensor:
+    """Metric FGSM with momentum."""
+    return scene.spending(momentum=1.0).pgd(objectives.ifgsm(scene.guides))
+
+
+@attack(
+    Card("Goodfellow et al. 2015, Bai et al. 2019", SAME, budget="one step of eps; L-inf or L2")
+)
+def fgsm(scene: Scene) -> Tensor:
+    """Metric FGSM in one step."""
+    one = scene.spending(steps=1, step=max(scene.budget.eps, 1e-6))
+    return one.pgd(objectives.ifgsm(scene.guides))
+
+
+@attack(
+    Card(
+        "Zheng et al. 2018",
+        "to the negated own clean feature",
+        start="the clean image, nudged at random: under cosine its first gradient is zero",
+    )
+)
+def odfa(scene: Scene) -> Tensor:
+    """Opposite-direction feature attack: towards, not away from, -f(x)."""
+    return scene.pgd(objectives.odfa(scene.guides))
+
+
+@attack(
+    Card(
+        "our choice of objective; steps in the spirit of APGD (Croce & Hein 2020)",
+        "all reference centroids: as many others as possible nearer than the own one (smooth "
+        "rank, temperature 0.2)",
+        budget="2 eps halved when it stalls, 15 steps a start; L-inf or L2",
+        start="the clean image; with restarts also random points of the ball",
+    )
+)
+def auto(scene: Scene) -> Tensor:
+    """Auto-step attack on a ranking objective."""
+    value = objectives.misrank(scene.guides)
+    return auto_pgd(scene.embed, scene.images, value, scene.budget, scene.generator)
+
+
+@attack(Card("our choice", "none", "eps, no step", "a random point of the ball, kept"), "baseline")
+def noise(scene: Scene) -> Tensor:
+    """Random noise of the same size: what an attack must beat to be called one."""
+    return random_start(scene.images, scene.budget, scene.generator)
