@@ -124,6 +124,7 @@ def _attempts(
 
 def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
     try:
+        image: Image.Image
         with Image.open(path, formats=FORMATS) as image:
             require(
                 image.width * image.height <= LARGEST,

@@ -88,7 +88,7 @@ def read_data(
     messages += [f"{junk.sum()} junk images (identity -1) dropped."] if junk.any() else []
     folder = root if root.is_dir() else root.parent
     frame = check_manifest(frame[~junk], str(root), folder, allow_outside=allow_outside)
-    if skip_broken and (broken := unreadable(frame["path"], progress)):
+    if skip_broken and (broken := unreadable(frame["path"].tolist(), progress)):
         messages += [f"{len(broken)} broken image(s) left out, the first: {broken[0][1]}."]
         frame = frame[~frame["path"].isin([path for path, _ in broken])].reset_index(drop=True)
     return Data(frame, (f"{root} is read as {layout.NAME}.", *messages, *quality(frame)), cache)  # type: ignore[union-attr]

@@ -1,4 +1,8 @@
-"""Counting gallery scores above thresholds, the one heavy loop of ranking beside the product."""
+"""Counting gallery scores above thresholds, the one heavy loop of ranking beside the product.
+
+Compiled, because the best form in torch alone (bucketing every score) makes ranking Market-1501
+2.5 times as slow.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,24 +17,24 @@ TILE = 4096  # scores that stay in the first-level cache while every threshold p
 def count_at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
     """For scores (Q, G) and thresholds (Q, R), count per row the scores >= each threshold: (Q, R).
 
-    A threshold of -inf marks padding and counts 0. On a CPU compiled by numba at first use (and
-    kept on disk), with as many threads as torch has; elsewhere one pass per threshold.
+    A threshold of -inf marks padding and counts 0. On a CPU with as many threads as torch has;
+    elsewhere one pass per threshold.
     """
     if scores.device.type != "cpu":
         return count_by_column(scores, thresholds)
     counts = torch.zeros(thresholds.shape, dtype=torch.int64)
     threads = min(torch.get_num_threads(), len(scores))
-    parts = [tensor.tensor_split(threads) for tensor in (scores, thresholds, counts)]
-    blocks = [[tensor.numpy() for tensor in block] for block in zip(*parts, strict=True)]
+    parts = (np.array_split(tensor.numpy(), threads) for tensor in (scores, thresholds, counts))
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda block: _count_rows(*block), blocks))
+        list(pool.map(_count_rows, *parts))
     return counts
 
 
 def count_by_column(scores: Tensor, thresholds: Tensor) -> Tensor:
     """The same in torch alone, with one temporary of the size of `scores` at a time."""
-    columns = [(scores >= column[:, None]).sum(1) for column in thresholds.unbind(1)]
-    counts = torch.stack(columns, 1) if columns else thresholds.long()
+    counts = torch.zeros_like(thresholds, dtype=torch.int64)
+    for column, threshold in enumerate(thresholds.unbind(1)):
+        counts[:, column] = (scores >= threshold[:, None]).sum(1)
     return counts * (thresholds > -torch.inf)
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from ddid.errors import InputError
-from ddid.metric import ranking as module
+from ddid.metric import ranking
 from ddid.metric.counting import count_at_least, count_by_column
 from ddid.metric.distance import pairwise
-from ddid.metric.ranking import Embedded, Ranking, has_matches, rank, single_shot
+from ddid.metric.ranking import Embedded, Ranking, has_matches, rank
 
 PROBLEMS = 200
 
@@ -82,6 +82,24 @@ def test_the_chunk_changes_nothing():
         assert torch.equal(getattr(whole, name), getattr(single, name))
 
 
+def test_an_identity_with_every_image_does_not_fill_the_memory(monkeypatch):
+    """Tables hold the right answers of one chunk of queries, not of all."""
+    largest = 0
+    original = ranking.right_answers
+
+    def watched(*args):
+        nonlocal largest
+        found, right = original(*args)
+        largest = max(largest, found.numel())
+        return found, right
+
+    monkeypatch.setattr(ranking, "right_answers", watched)
+    ones = torch.ones(200, dtype=torch.int64)
+    side = Embedded(torch.randn(200, 4), ones)
+    rank(side, side, chunk=1000)
+    assert largest == 1000
+
+
 def test_the_compiled_count_equals_the_plain_one():
     scores = torch.randn(5, 9000).round(decimals=1)
     thresholds = torch.tensor([[0.5, 0.1, -0.3, -torch.inf]]).repeat(5, 1)
@@ -104,7 +122,7 @@ def test_perfect_embeddings_score_a_hundred_and_spread_nothing():
     embeddings = torch.eye(6)[pids]
     found = rank(Embedded(embeddings, pids), Embedded(embeddings, pids))
     assert set(found.summary().values()) == {100.0}
-    assert found.spread() == {"std": 0.0, "worst_decile": 100.0}
+    assert found.spread() == {"std": 0.0, "worst_decile": 100.0, "rank1_std": 0.0}
 
 
 def test_distractors_only_push_down_and_junk_does_nothing():
@@ -150,30 +168,15 @@ def test_spread_is_over_identities_not_queries():
     found = Ranking(
         ap=torch.tensor([1.0, 1.0, 1.0, 0.5, 0.0], dtype=torch.float64),
         inp=torch.zeros(5),
-        first_rank=torch.ones(5),
+        first_rank=torch.tensor([1, 1, 2, 3, 0]),
         valid=torch.tensor([True, True, True, True, False]),
         pids=torch.tensor([1, 1, 1, 2, 3]),
     )
     assert found.per_identity() == {1: 100.0, 2: 50.0}
-    assert found.spread() == {"std": 25.0, "worst_decile": 50.0}
-
-
-def test_single_shot_equals_ranking_when_each_identity_has_one_image():
-    pids = torch.arange(1, 31)
-    query, gallery = Embedded(torch.randn(30, 6), pids), Embedded(torch.randn(30, 6), pids)
-    assert single_shot(query, gallery) == pytest.approx(rank(query, gallery).summary())
-
-
-def test_single_shot_draws_one_image_of_every_identity(monkeypatch):
-    drawn = []
-    original = module.rank
-    monkeypatch.setattr(
-        module, "rank", lambda q, g, **options: drawn.append(g.pids) or original(q, g, **options)
+    assert found.per_identity(rank1=True) == pytest.approx({1: 200 / 3, 2: 0.0})
+    assert found.spread() == pytest.approx(
+        {"std": 25.0, "worst_decile": 50.0, "rank1_std": 100 / 3}
     )
-    query, gallery = problem(1)
-    single_shot(query, gallery, repeats=3)
-    assert len(drawn) == 3
-    assert all(torch.equal(pids, gallery.pids.unique()) for pids in drawn)
 
 
 @pytest.mark.parametrize(
