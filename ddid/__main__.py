@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_audit(commands)
     _add_doctor(commands)
+    _add_init(commands)
     purpose = "fill the README's tables, and draw its figures, from figures/results"
     tables = commands.add_parser("tables", help=purpose)
     tables.set_defaults(command=_tables)
@@ -90,6 +91,12 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
     doctor.set_defaults(command=_doctor)
 
 
+def _add_init(commands: argparse._SubParsersAction) -> None:
+    init = commands.add_parser("init", help="copy notebooks and profiles to work on")
+    init.add_argument("folder", metavar="DIR", help="they go to DIR/notebooks, runs to DIR/runs")
+    init.set_defaults(command=_init)
+
+
 def _run(options: argparse.Namespace) -> int:
     from ddid.pipeline import run_profile
     from ddid.summary import summary
@@ -139,6 +146,16 @@ def _doctor(options: argparse.Namespace) -> int:
     from ddid.doctor import examine
 
     sys.stdout.write("\n".join(examine(options.data)) + "\n")
+    return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from ddid.notebook import copy_notebooks
+
+    target = copy_notebooks(options.folder)
+    sys.stdout.write(
+        f"notebooks are in {target}\nnow: cd {target.parent} && ddid run demo, or jupyter lab\n"
+    )
     return 0
 
 

@@ -1,10 +1,14 @@
-"""What a bug report needs first: versions, device, kernel, notebooks, and a look at the data."""
+"""What a bug report needs first: versions, machine, kernel, notebooks, and a look at the data."""
 
+import os
+import shutil
+
+import psutil
 import torch
 
 from ddid.data import read_data
 from ddid.errors import InputError
-from ddid.notebook import declared_parameters, environment, notebook_names
+from ddid.notebook import NOTEBOOKS, declared_parameters, environment, notebook_names
 
 
 def examine(data_root: str = "") -> list[str]:
@@ -17,13 +21,17 @@ def examine(data_root: str = "") -> list[str]:
         InputError: something that keeps ddid from running.
     """
     about = environment()
-    versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU, CPU is used"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU: the CPU is used"
+    memory = psutil.virtual_memory().total / 2**30
+    free = shutil.disk_usage(os.getcwd()).free / 2**30
+    counts = {name: len(declared_parameters(name)) for name in notebook_names()}
     lines = [
-        f"Python {about['python']} on {about['platform']}, {about['cores']} cores; {device}",
-        versions,
+        f"Python {about['python']} on {about['platform']}",
+        f"{about['cores']} cores, {memory:.0f} GiB of memory, {free:.0f} GiB free on disk; {gpu}",
+        ", ".join(f"{name} {version}" for name, version in about["packages"].items()),
         _kernel(),
-        *(f"{name}: {len(declared_parameters(name))} parameters" for name in notebook_names()),
+        f"notebooks in {NOTEBOOKS}: "
+        + ", ".join(f"{name} ({count} parameters)" for name, count in counts.items()),
     ]
     return lines + (_data(data_root) if data_root else [])
 

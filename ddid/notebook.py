@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sysconfig
 import time
 from collections.abc import Iterable, Mapping
@@ -42,7 +43,7 @@ def _notebooks() -> Path:
 
 
 NOTEBOOKS = _notebooks()
-REPOSITORY = Path.cwd() if NOTEBOOKS.parent.name == "ddid" else NOTEBOOKS.parent
+REPOSITORY = Path.cwd() if NOTEBOOKS.parts[-3:-1] == ("share", "ddid") else NOTEBOOKS.parent
 """What paths in notebooks and profiles are relative to: the folder that holds `notebooks/`."""
 
 Literal = None | bool | int | float | str | list[Any] | dict[str, Any]
@@ -60,6 +61,19 @@ def notebook_names() -> list[str]:
         f"no notebooks in {NOTEBOOKS}: copy them with `ddid init DIR` and work there",
     )
     return names
+
+
+def copy_notebooks(folder: str | Path) -> Path:
+    """Copy the notebooks with their profiles to work on; returns where they are.
+
+    Raises:
+        InputError: there are some already.
+    """
+    target = Path(folder).expanduser().absolute() / "notebooks"
+    notebook_names()
+    require(not target.exists(), f"{target} is there already: choose another folder")
+    shutil.copytree(NOTEBOOKS, target, ignore=shutil.ignore_patterns(".*"))
+    return target
 
 
 def notebook_path(notebook: str) -> Path:
