@@ -34,8 +34,8 @@ figures: demo
 	$(BIN)/ddid tables
 
 bench: $(READY)
-	$(BIN)/ddid sweep bench --csv figures/results/defenses.csv
-	$(BIN)/ddid sweep bench --strategies --csv figures/results/balancing.csv
+	$(BIN)/ddid sweep defenses --csv figures/results/defenses.csv
+	$(BIN)/ddid sweep balancing --csv figures/results/balancing.csv
 
 bench-speed: $(READY)
 	$(BIN)/python -m tests.benchmarks.speed

@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_doctor(commands)
     _add_init(commands)
-    purpose = "fill the README's tables, and draw its figures, from figures/results"
+    purpose = "fill the pages' tables, and draw their figures, from figures/results"
     tables = commands.add_parser("tables", help=purpose)
     tables.set_defaults(command=_tables)
     return parser
@@ -58,16 +58,17 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_sweep(commands: argparse._SubParsersAction) -> None:
-    sweep = commands.add_parser("sweep", help="compare every defense: recipes, seeds, attacks")
-    sweep.add_argument("profile", metavar="PROFILE", help="bench, or a YAML file like it")
-    sweep.add_argument("--out", default="", metavar="DIR", help="default runs/PROFILE/defenses")
-    sweep.add_argument("--csv", default="", metavar="FILE", help="table (default in DIR)")
-    sweep.add_argument("--seeds", type=int, default=3, metavar="N", help="how many (default 3)")
-    sweep.add_argument("--recipes", nargs="+", default=[], metavar="NAME", help="default all")
-    sweep.add_argument(
-        "--strategies", action="store_true", help="compare ways of balancing instead of defenses"
-    )
+    sweep = commands.add_parser("sweep", help="run a study: many runs of the notebooks, one table")
+    sweep.add_argument("study", metavar="STUDY", help="of notebooks/studies, or a YAML file")
+    sweep.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster")
     sweep.add_argument("--workers", type=int, default=0, metavar="N", help="default one a core")
+    sweep.add_argument("--out", default="", metavar="DIR", help="default runs/STUDY")
+    sweep.add_argument("--csv", default="", metavar="FILE", help="table (default in DIR)")
+    sweep.add_argument("--partial", action="store_true", help="write it though runs stopped")
+    sweep.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="PARAMETER=VALUE",
+        help="overrule the study's; repeatable",
+    )  # fmt: skip
     sweep.set_defaults(command=_sweep)
 
 
@@ -99,7 +100,7 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from ddid.pipeline import run_profile
-    from ddid.summary import summary
+    from ddid.tables import summary
 
     root = run_profile(
         options.profile,
@@ -114,16 +115,21 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from ddid.experiment import BALANCING, RECIPES, Sweep
-    from ddid.sweep import by_strategy, run_sweep
+    from ddid.pipeline import parse_setting
+    from ddid.study import read_study
+    from ddid.sweep import run_study
 
-    standard = BALANCING if options.strategies else RECIPES
-    recipes = tuple(options.recipes) or standard
-    sweep = Sweep(options.profile, recipes, tuple(range(options.seeds)))
-    shape = by_strategy if options.strategies else None
-    run_sweep(
-        sweep, options.out, options.csv, options.workers, shape=shape, progress=progress_bars()
+    table = run_study(
+        read_study(options.study),
+        options.out,
+        options.csv,
+        settings=dict(map(parse_setting, options.settings)),
+        scheduler=options.scheduler,
+        workers=options.workers,
+        partial=options.partial,
+        progress=progress_bars(),
     )
+    sys.stdout.write(f"{len(table)} rows\n")
     return 0
 
 
@@ -160,10 +166,10 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _tables(options: argparse.Namespace) -> int:
-    from ddid.results import draw_experiments, update_readme
+    from ddid.tables import draw, update_pages
 
-    draw_experiments()
-    sys.stdout.write("README.md updated\n" if update_readme() else "README.md is up to date\n")
+    draw()
+    sys.stdout.write(f"changed: {', '.join(update_pages()) or 'nothing'}\n")
     return 0
 
 

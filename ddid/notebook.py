@@ -243,13 +243,13 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
         with lock(run.root):
             pass  # so nobody is at work there
     (run.folder / "metrics.json").unlink(missing_ok=True)
-    write_json(run.path("parameters.json"), values)
-    write_json(run.path("environment.json"), environment())
-    run.log("opened", notebook=notebook)
     if values.get("threads"):
         import torch
 
         torch.set_num_threads(int(values["threads"]))  # type: ignore[arg-type]
+    write_json(run.path("parameters.json"), values)
+    write_json(run.path("environment.json"), environment())
+    run.log("opened", notebook=notebook)
     return run
 
 
@@ -272,5 +272,15 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
+        "hardware": hardware(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
     }
+
+
+def hardware() -> str:
+    """What times are measured on."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s) of {os.cpu_count()}"

@@ -66,17 +66,26 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     """
     overrides: dict[str, dict[str, Any]] = {name: {} for name in notebook_names()}
     for setting in settings:
-        target, equals, text = setting.partition("=")
-        require(bool(equals), f"--set {setting}: write notebook.parameter=value")
+        target, value = parse_setting(setting)
         where, _, parameter = target.rpartition(".")
         chosen = [n for n in overrides if not where or where in (n, n[:2], n[3:])]
         require(bool(chosen), f"--set {setting}: no notebook {where!r}; {', '.join(overrides)}")
-        value = _yaml(text, f"--set {setting}")
-        if _is_path(parameter, value):
-            value = str(Path(value).expanduser().absolute())
         for name in chosen:
             overrides[name][parameter] = value
     return overrides
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """`name=value` → its two sides; a path is made absolute.
+
+    Raises:
+        InputError: no `=`, or no YAML behind it.
+    """
+    name, equals, text = setting.partition("=")
+    require(bool(equals), f"--set {setting}: write notebook.parameter=value")
+    value = _yaml(text, f"--set {setting}")
+    path = _is_path(name.rpartition(".")[2], value)
+    return name, str(Path(value).expanduser().absolute()) if path else value
 
 
 def _is_path(parameter: str, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The sweep: tidy, resumable, and refusing what it does not know."""
+"""Studies on a cluster: equal beginnings run once, killed workers change nothing, it resumes."""
 
 import os
 import signal
@@ -6,66 +6,182 @@ import subprocess
 import sys
 import time
 
+import nbformat
 import pandas as pd
 import psutil
 import pytest
 import yaml
 
 from ddid.errors import InputError
-from ddid.experiment import BALANCING, RECIPES, Cell, Sweep, cell_plan, recipe_of
-from ddid.sweep import COLUMNS, by_strategy, run_sweep
+from ddid.files import read_json
+from ddid.pipeline import PROFILES
+from ddid.study import STUDIES, cells_of, read_study
+from ddid.sweep import connect, run_study
 
-TINY = {
-    "out": "unused",
-    "image_height": 32,
-    "image_width": 16,
-    "train_steps": 2,
-    "identities_per_batch": 4,
-    "images_per_identity": 2,
-    "train_attack_steps": 1,
-}
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    profile = tmp_path / "tiny.yaml"
-    profile.write_text(yaml.safe_dump(TINY))
-    return Sweep(str(profile), ("none", "ddid"), (0,), attacks=("fgsm",), unseen=("color",))
-
-
-@pytest.mark.slow
-def test_sweep_is_tidy_and_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
-    run = {"out": tmp_path / "cells", "csv": tmp_path / "defenses.csv", "workers": 2}
-    table = run_sweep(tiny, **run)
-    assert list(table.columns) == COLUMNS
-    assert not table.duplicated(["recipe", "seed", "domain", "attack", "metric"]).any()
-    home = table[table["domain"] == "downtown"]
-    wanted = {"clean", "fgsm", "color", "unseen", "worst", "training"}
-    assert set(home["attack"]) == wanted
-    assert set(table["recipe"]) == {"none", "ddid"}
-    one = home[(home["recipe"] == "none") & (home["metric"] == "mAP")].set_index("attack")["value"]
-    assert one["unseen"] == pytest.approx(one["color"], rel=1e-3)
-    assert one["worst"] <= min(one["clean"], one["fgsm"]) + 1e-3
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
-    again = run_sweep(tiny, **run)
-    pd.testing.assert_frame_equal(table, again)
-    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
-
-
-ORPHANS = """
-import multiprocessing, os, time
-from concurrent.futures import ProcessPoolExecutor
-from ddid.sweep import enter_worker
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, context, enter_worker)
-    print(pool.submit(os.getpid).result(), flush=True)
-    pool.submit(time.sleep, 600)
-    time.sleep(600)
+START = "import json, os, time\nfrom pathlib import Path\nhere = Path(out)\n"
+EXECUTED = "with open(here.parents[1] / 'executed.txt', 'a') as log: log.write(NAME + '\\n')\n"
+DRAW = "(here / 'draw/number.json').write_text(json.dumps(10 * seed))\n"
+TRAIN = """
+number = json.loads((here / 'draw/number.json').read_text())
+found = {name: {'clean': {'mAP': number + gain}} for name in recipes}
+(here / 'train/metrics.json').write_text(json.dumps({'results': found}))
+(here / 'train/environment.json').write_text(json.dumps({'hardware': 'an abacus'}))
+rows = [f'{name},fna,{query},{number + gain}' for name in recipes for query in 'xy']
+(here / 'train/queries.csv').write_text('\\n'.join(['recipe,attack,query,ap', *rows]))
 """
 
 
+def write_notebook(path, parameters, body):
+    body = START + EXECUTED.replace("NAME", repr(path.stem)) + body
+    cells = [
+        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(body),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return str(path)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two notebooks of a few lines, two seeds, two recipes."""
+
+    def write(train=TRAIN, **changes):
+        content = {
+            "profile": "smoke",
+            "notebooks": [
+                write_notebook(tmp_path / "draw.ipynb", "out = ''\nseed = 0", DRAW),
+                write_notebook(
+                    tmp_path / "train.ipynb", "out = ''\nrecipes = ['x']\ngain = 0.0", train
+                ),
+            ],
+            "grid": {"seed": [0, 1]},
+            "variants": {
+                "none": {"recipes": "none"},
+                "mine": {"recipes": "mine", "train.gain": 2.5},
+            },
+            "columns": ["recipe", "seed", "attack", "value", "gain", "hardware", "profile"],
+            "gather": [{"record": "train.results", "levels": ["recipe", "attack", "metric"]}],
+            "gains": {"over": ["none"], "file": "train/queries.csv"},
+        }
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two worker processes; what a stranger's cluster is to a sweep."""
+    with connect(workers=2) as client:
+        yield client
+
+
+def address(client):
+    return {"scheduler": client.scheduler.address}
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_table_of_one_and_equal_notebooks_run_once(study, tmp_path, cluster):
+    path = study()
+    two = run_study(read_study(str(path)), tmp_path / "two", **address(cluster))
+    one = run_study(read_study(str(path)), tmp_path / "one", workers=1)
+    pd.testing.assert_frame_equal(one, two)
+    assert two["value"].tolist() == [0, 2.5, 10, 12.5]
+    assert two["recipe"].tolist() == ["none", "mine"] * 2
+    assert set(two["hardware"]) == {"an abacus"}
+    done = (tmp_path / "two/executed.txt").read_text().split()
+    assert sorted(done) == ["draw"] * 2 + ["train"] * 4
+    gains = pd.read_csv(tmp_path / "two/study_gains.csv")
+    assert gains[["recipe", "over", "gain", "low", "high", "pairs"]].to_numpy().tolist() == [
+        ["mine", "none", 2.5, 2.5, 2.5, 2]
+    ]
+    view = tmp_path / "two/runs/seed=0,variant=mine"
+    assert read_json(view / "draw/number.json") == 0
+    again = run_study(read_study(str(path)), tmp_path / "two", **address(cluster))
+    pd.testing.assert_frame_equal(again, two)
+    assert (tmp_path / "two/executed.txt").read_text().split() == done
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_the_middle_changes_nothing(study, tmp_path, cluster):
+    murder = """
+flag = here.parents[1] / 'killed.txt'
+if gain and not flag.exists():
+    flag.write_text(str(os.getppid()))
+    os.kill(os.getppid(), 9)
+    time.sleep(60)
+"""
+    path, out = study(murder + TRAIN, grid={"seed": [3]}), tmp_path / "out"
+    table = run_study(read_study(str(path)), out, **address(cluster))
+    assert table["value"].tolist() == [30, 32.5]
+    assert not is_running(int((out / "killed.txt").read_text()))
+    assert (out / "executed.txt").read_text().split().count("draw") == 1
+
+
+@pytest.mark.slow
+def test_what_stops_on_bad_input_is_named_and_loses_nothing_else(study, tmp_path, cluster, capsys):
+    wrong = "from ddid.errors import InputError\nif gain: raise InputError('gain is not free')\n"
+    path, out = study(wrong + TRAIN), tmp_path / "out"
+    with pytest.raises(InputError, match="2 of 4 runs of study are missing"):
+        run_study(read_study(str(path)), out, **address(cluster))
+    said = capsys.readouterr().err
+    assert "seed=0,variant=mine: train stopped: gain is not free" in said
+    assert said.count("is not free") == 2
+    assert not (out / "study.csv").exists()
+    assert pd.read_csv(out / "so_far.csv")["recipe"].tolist() == ["none", "none"]
+    table = run_study(read_study(str(path)), out, partial=True, **address(cluster))
+    assert table["recipe"].tolist() == ["none", "none"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"notebooks": ["dreams"]}, "no notebook dreams"),
+        ({"profile": "dreams"}, "no profile 'dreams'"),
+        ({"set": {"sede": 3}}, "takes `sede`; did you mean `seed`"),
+        ({"set": {"gain": "high"}}, "`gain` .* wants a number"),
+        ({"grid": {"seed": 3}}, "`grid.seed`: input should be a valid list"),
+        ({"gird": {}}, "`gird`: extra inputs"),
+        ({"columns": ["dreams"]}, "nothing fills the column"),
+        ({"gather": [{"record": "x.y", "levels": ["recipe", "attack"]}]}, "none of its notebooks"),
+    ],
+)
+def test_a_mistake_in_a_study_is_named_before_anything_runs(study, tmp_path, change, sentence):
+    with pytest.raises(InputError, match=sentence):
+        run_study(read_study(str(study(**change))), tmp_path / "out")
+    assert not (tmp_path / "out/steps").exists()
+
+
+def test_settings_overrule_a_study_and_single_values_become_lists(study):
+    cells = cells_of(read_study(str(study())), {"seed": 5, "gain": 1})
+    assert [cell.chosen["seed"] for cell in cells] == [0, 0, 1, 1]
+    plans = [list(cell.plans.values()) for cell in cells]
+    assert {draw["seed"] for draw, _ in plans} == {5}
+    assert {tuple(train["recipes"]) for _, train in plans} == {("none",), ("mine",)}
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_committed_studies_are_in_order(path):
+    study = read_study(path.stem)
+    assert (PROFILES / f"{study.profile}.yaml").is_file()
+    cells = cells_of(study)
+    assert len({cell.name for cell in cells}) == len(cells)
+
+
+ORPHANS = """
+import os, time
+from ddid.sweep import connect
+
+if __name__ == "__main__":
+    with connect(workers=1) as client:
+        print(client.submit(os.getpid).result(), flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.slow
 def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "orphans.py"
     script.write_text(ORPHANS)
@@ -73,7 +189,7 @@ def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
     worker = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.1)
     left = not is_running(worker)
@@ -87,78 +203,3 @@ def is_running(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"recipes": ("magic",)}, "no recipe 'magic'"),
-        ({"recipes": ("ddid@magic",)}, "no strategy 'magic'"),
-        ({"attacks": ("magic",)}, "unknown attack 'magic'"),
-        ({"seeds": ()}, "a seed at least"),
-        ({"profile": "magic"}, "no profile 'magic'"),
-    ],
-)
-def test_what_it_does_not_know_is_refused_before_anything_runs(wrong, sentence, tmp_path):
-    with pytest.raises(InputError, match=sentence):
-        run_sweep(Sweep(**wrong), tmp_path / "cells", tmp_path / "x.csv")
-    assert not (tmp_path / "cells").exists()
-
-
-def test_the_profile_reaches_the_recipes_and_their_plan(tmp_path):
-    plans = []
-    for gamma in (1.5, 2.0):
-        profile = tmp_path / f"gamma{gamma}.yaml"
-        profile.write_text(yaml.safe_dump(TINY | {"fnes_gamma": gamma}))
-        cell = Cell(Sweep(str(profile)), "ddid", 0, tmp_path)
-        assert recipe_of(cell).fnes.gamma == gamma
-        plans.append(cell_plan(cell)["recipe"])
-    assert plans[0] != plans[1]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("street_tail", 1.0), ("data_root", "x"), ("attack_steps", 3), ("recipes", ["none"])],
-)
-def test_a_profile_that_sets_what_a_sweep_would_ignore_is_refused(name, value, tmp_path):
-    profile = tmp_path / "mine.yaml"
-    profile.write_text(yaml.safe_dump(TINY | {name: value}))
-    with pytest.raises(InputError, match=f"sets {name}, but a sweep has its own streets"):
-        run_sweep(Sweep(str(profile)), tmp_path / "cells")
-
-
-def test_a_mistyped_setting_is_named_before_anything_else(tmp_path):
-    profile = tmp_path / "mine.yaml"
-    profile.write_text(yaml.safe_dump(TINY | {"tran_steps": 2}))
-    with pytest.raises(InputError, match="did you mean `train_steps`"):
-        run_sweep(Sweep(str(profile)), tmp_path / "cells")
-
-
-def test_every_recipe_is_in_the_experiment():
-    from ddid.defense.recipes import recipes
-
-    assert {name for name in RECIPES if "@" not in name} == recipes().keys()
-
-
-def test_no_balancing_is_the_plain_recipe(tmp_path):
-    plain, named = (Cell(Sweep(), name, 0, tmp_path) for name in ("metric_at", "metric_at@none"))
-    assert plain.folder == named.folder
-    assert (named.defense, named.strategy) == ("metric_at", "none")
-
-
-def test_strategies_keep_the_home_domain():
-    row = {"seed": 0, "attack": "fna", "metric": "mAP", "profile": "x", "hardware": "y"}
-    table = pd.DataFrame(
-        [
-            row | {"recipe": name, "domain": domain, "value": value}
-            for value, (name, domain) in enumerate(
-                (name, domain) for name in BALANCING for domain in ("downtown", "campus")
-            )
-        ]
-    )[COLUMNS]
-    shaped = by_strategy(table)
-    assert shaped["strategy"].tolist() == ["none", "repeat", "classical", "ungated", "gated"]
-    assert shaped["value"].tolist() == [0, 2, 4, 6, 8]
-    assert list(shaped.columns) == [
-        "strategy", "seed", "attack", "metric", "value", "profile", "hardware"
-    ]  # fmt: skip

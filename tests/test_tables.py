@@ -1,0 +1,114 @@
+"""Tables: what stands in them is what the results say."""
+
+import pandas as pd
+import pytest
+
+from ddid.errors import InputError
+from ddid.files import write_json
+from ddid.notebook import REPOSITORY
+from ddid.tables import PAGES, at_home, fill, summary
+
+METRICS = {
+    "02_diffusion_resampling": {"bias_before": {"gini": 0.4}, "bias_after": {"gini": 0.125}},
+    "04_robustness_report": {
+        "results": {
+            "mine": {"clean": {"mAP": 70.0}, "fna": {"mAP": 44.0}, "worst": {"mAP": 41.0}},
+            "none": {"clean": {"mAP": 71.25}, "fna": {"mAP": 3.0}, "worst": {"mAP": 2.0}},
+        }
+    },
+}
+
+
+@pytest.fixture
+def results(tmp_path):
+    rows = [
+        (recipe, seed, domain, attack, metric, value + seed)
+        for recipe, value in (("none", 10.0), ("mine", 40.0))
+        for seed in (0, 1, 2)
+        for domain in ("downtown", "harbour")
+        for attack in ("clean", "fna", "sma")
+        for metric in ("mAP", "std", "worst_decile")
+    ]
+    names = ["recipe", "seed", "domain", "attack", "metric", "value"]
+    pd.DataFrame(rows, columns=names).to_csv(tmp_path / "defenses.csv", index=False)
+    write_json(tmp_path / "demo.json", METRICS)
+    return tmp_path
+
+
+def table(results, marker):
+    text = fill(f"a\n<!-- table: {marker} -->\nold\n<!-- end -->\nb", results)
+    assert text.startswith("a\n")
+    assert text.endswith("\nb")
+    assert "old" not in text
+    assert fill(text, results) == text
+    return text.splitlines()[2:-2]
+
+
+def test_seeds_become_mean_and_spread_in_the_first_domain(results):
+    assert table(results, "defenses scores fna clean") == [
+        "| recipe | fna | clean |", "|---|---|---|",
+        "| none | 11.0 ± 1.0 | 11.0 ± 1.0 |", "| mine | 41.0 ± 1.0 | 41.0 ± 1.0 |",
+    ]  # fmt: skip
+    frame = pd.read_csv(results / "defenses.csv")
+    assert set(at_home(frame)["domain"]) == {"downtown"}
+    assert len(at_home(frame.drop(columns="domain"))) == len(frame)
+
+
+def test_attacks_that_a_file_lacks_are_left_out(results):
+    assert table(results, "defenses away")[0] == "| recipe | clean | fna | sma |"
+
+
+def test_gains_are_taken_seed_by_seed(results):
+    assert table(results, "defenses gains none clean")[2:] == ["| mine | +30.0 |"]
+
+
+def test_gains_with_queries_say_where_the_interval_excludes_zero(results):
+    rows = [("mine", "none", "clean", 3.0, 1.0, 5.0, 3), ("mine", "none", "fna", 3.0, -1.0, 5.0, 3)]
+    names = ["recipe", "over", "attack", "gain", "low", "high", "pairs"]
+    pd.DataFrame(rows, columns=names).to_csv(results / "defenses_gains.csv", index=False)
+    (line,) = table(results, "defenses gains none")[2:]
+    assert line == "| mine | **+3.0** [+1.0, +5.0] | +3.0 [-1.0, +5.0] |"
+
+
+def test_identities_under_attack_are_averaged_over_the_attacks_first(results):
+    head, _, none, _ = table(results, "defenses identities")
+    assert "spread, attacked" in head
+    assert none.count("11.0 ± 1.0") == 6
+
+
+@pytest.mark.parametrize(
+    ("marker", "sentence"),
+    [
+        ("defenses dreams", "no view 'dreams'"),
+        ("dreams scores", "no file"),
+        ("defenses gains dreams", "no row of 'dreams'"),
+    ],
+)
+def test_an_unknown_table_is_one_sentence(results, marker, sentence):
+    with pytest.raises(InputError, match=sentence):
+        table(results, marker)
+
+
+def test_the_last_words_name_any_recipe_and_show_the_worst_case(tmp_path):
+    write_json(tmp_path / "metrics.json", METRICS)
+    words = summary(tmp_path)
+    assert str(tmp_path / "metrics.json") in words
+    assert [
+        line.split() for line in words.splitlines() if line[:4] in ("mAP ", "none", "mine")
+    ] == [
+        ["mAP", "(%)", "clean", "fna", "worst"],
+        ["none", "71.2", "3.0", "2.0"],
+        ["mine", "70.0", "44.0", "41.0"],
+    ]
+    assert "gini 0.400 0.125" in " ".join(words.split())
+
+
+def test_what_was_not_recorded_is_left_out(tmp_path):
+    write_json(tmp_path / "metrics.json", {"01_bias_analysis": {"images": 3}})
+    assert "mAP" not in summary(tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_the_pages_say_what_the_results_say(page):
+    text = page.read_text(encoding="utf-8")
+    assert fill(text) == text, "run `ddid tables`"
