@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 
+from ddid.data.images import to_unit
 from ddid.errors import InputError, require
 from ddid.files import atomic_write, read_json, write_json
 from ddid.metric.distance import Embed
@@ -155,7 +156,7 @@ def embed(model: Embed, images: Tensor, batch_size: int = 256) -> Tensor:
         module.eval()
     try:
         with torch.no_grad():
-            parts = [model(_pixels(b.to(device))).float() for b in images.split(batch_size)]
+            parts = [model(to_unit(b.to(device))).float() for b in images.split(batch_size)]
     finally:
         if module:
             module.train(training)
@@ -202,10 +203,6 @@ def load_model(folder: str | Path) -> ReIDNet:
             f"{str(error).splitlines()[0]}"
         ) from error
     return net.eval()
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def _backbone(config: ModelConfig, weights: str) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ddid.attack.budget import Budget
 from ddid.attack.guides import Guides, find_guides, guides_within
 from ddid.attack.pgd import Objective, pgd
+from ddid.data.images import to_unit
 from ddid.metric.distance import Embed, Metric
 from ddid.metric.ranking import Embedded
 
@@ -80,6 +81,6 @@ class Scene:
         images = self.images.to(device)
         return replace(
             self,
-            images=images / 255 if images.dtype == torch.uint8 else images,
+            images=to_unit(images),
             surrogate=self.surrogate and self.surrogate.ready(),
         )

@@ -15,6 +15,7 @@ from ddid.data.images import ImageSet, to_unit
 from ddid.errors import require
 
 THUMBNAIL = (16, 8)  # pixels; our choice: small enough to forget JPEG noise, not the pose
+CANDIDATES = 4  # whose difference to a thumbnail is taken exactly
 NEAR = 0.03  # our choice: root mean square thumbnail difference of frames that show the same
 
 
@@ -77,20 +78,28 @@ def thumbnails(images: Tensor) -> Tensor:
 
 
 def nearest_difference(thumbs: Tensor, others: Tensor | None = None) -> Tensor:
-    """Root mean square difference (N,) of each thumbnail to its nearest in `others`.
+    """Root mean square difference (N,) of each thumbnail (N, D) to its nearest in `others` (M, D).
 
-    Without `others`: to the nearest other one of `thumbs`; infinite for a single image.
+    Without `others`: to the nearest other one of `thumbs`; infinite for a single image. A matrix
+    product finds a few candidates, whose differences are then taken exactly: rounding in the
+    product can at most swap images that are equally near.
     """
     itself = others is None
     others = thumbs if others is None else others
-    parts = []
+    center = others.mean(0)  # small numbers lose less in the product
+    points = others - center
+    half, found = points.square().sum(1) / 2, []
     for start, batch in zip(range(0, len(thumbs), 512), thumbs.split(512), strict=True):
-        distances = torch.cdist(batch, others, compute_mode="donot_use_mm_for_euclid_dist")
+        closeness = torch.addmm(-half, batch - center, points.T)
+        own = torch.arange(len(batch))
         if itself:
-            own = torch.arange(len(batch))
-            distances[own, own + start] = torch.inf
-        parts.append(distances.min(1).values)
-    return torch.cat(parts) / thumbs.shape[1] ** 0.5
+            closeness[own, own + start] = -torch.inf
+        nearest = closeness.topk(min(CANDIDATES, len(others))).indices
+        gaps = (others[nearest] - batch[:, None]).square().mean(2)
+        if itself:
+            gaps[nearest == (own + start)[:, None]] = torch.inf
+        found.append(gaps.amin(1).sqrt())
+    return torch.cat(found)
 
 
 def effective_images(features: Tensor) -> float:
@@ -104,26 +113,23 @@ def effective_images(features: Tensor) -> float:
     return float(torch.special.entr(weights).sum().exp())
 
 
-def image_bias(images: ImageSet, features: Tensor | None = None) -> pd.DataFrame:
+def image_bias(images: ImageSet) -> pd.DataFrame:
     """What only the images tell of each identity.
-
-    Args:
-        images: the train images.
-        features: (N, D) embeddings to judge diversity by; thumbnails if not given.
 
     Returns:
         One row per `pid`: `near_duplicates`, the share of its images with another one of it
-        nearer than `NEAR`; `effective_images`, its number of really different images.
+        nearer than `NEAR`; `effective_images`, its number of really different images, judged by
+        thumbnails centred on the data set's mean.
     """
     thumbs = thumbnails(images.images)
-    features = thumbs if features is None else features
-    features = features - features.mean(0)
-    rows = {}
-    for pid in images.classes:
-        own = images.pids == pid
+    center, rows = thumbs.mean(0), {}
+    order = images.pids.argsort(stable=True)
+    pids, counts = images.pids.unique(return_counts=True)
+    for pid, own in zip(pids.tolist(), order.split(counts.tolist()), strict=True):
         near = (nearest_difference(thumbs[own]) < NEAR).float().mean().item()
-        rows[pid] = {"near_duplicates": near, "effective_images": effective_images(features[own])}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("pid")
+        rows[pid] = (near, effective_images(thumbs[own] - center))
+    columns = ["near_duplicates", "effective_images"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns).rename_axis("pid")
 
 
 def summarise(table: pd.DataFrame) -> dict[str, float]:

@@ -1,17 +1,20 @@
 """The resampling plan: which images phase 1 adds, each with its seed, and what that costs.
 
-`n_i` images of identity `i`, `n_{i,c}` of them from camera `c` [summary]:
+`n_i` real images of identity `i`, `n_{i,c}` of them from camera `c` [summary]:
 - between identities: every `i` with `n_i < δ1` gets `δ1 − n_i` images;
-- within an identity: every `i` with `max_c n_{i,c} / n_i > δ2` gets images for every other camera.
+- within an identity: every `i` with `max_c n_{i,c} / n_i > δ2` gets one image for every camera
+  `c ≠ argmax_c n_{i,c}`.
+Both rules look at the real counts, before anything is filled.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from ddid.balance.bias import camera_counts
+from ddid.balance.bias import camera_counts, identity_bias, summarise
 from ddid.errors import require
 from ddid.seeds import seed_of
 
@@ -37,9 +40,8 @@ class Thresholds:
 def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 0) -> pd.DataFrame:
     """One row per image to synthesise.
 
-    Our choices where the paper is silent: an image for the first rule goes to the camera that has
-    fewest of the identity; the second rule, counted after the first, gives every other camera one,
-    and the rarest ones more until no camera's share is above δ2.
+    Our choice where the paper is silent: an image for the first rule goes to the camera that then
+    has fewest of the identity.
 
     Args:
         manifest: with real train rows.
@@ -48,84 +50,65 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
             other thresholds leave its image as it is.
 
     Returns:
-        Columns `COLUMNS`, ordered by pid.
+        Columns `COLUMNS`, ordered by pid; no row where there is nothing to balance.
 
     Raises:
-        InputError: no known camera, thresholds that ask for nothing, for more than `LIMIT` images,
-            or for a share that so few cameras cannot have.
+        InputError: no known camera, or thresholds that ask for more than `LIMIT` images.
     """
     train = manifest[(manifest["split"] == "train") & (manifest["origin"] == "real")]
-    counts = camera_counts(train)
-    images = train.groupby("pid").size()
-    _check_possible(images, counts.shape[1], thresholds)
-    rows = []
-    for pid, cells in _cells(counts):
-        made = dict.fromkeys(cells, 0)
-        for camid, reason in _wanted(cells, int(images[pid]), thresholds):
-            number = made[camid] = made[camid] + 1
-            name = f"{pid:04d}_c{camid}_{number:04d}"
-            rows.append((name, pid, camid, seed_of(seed, pid, camid, number), reason))
+    counts, images = camera_counts(train), train.groupby("pid").size()
     require(
-        bool(rows),
-        f"delta1 = {thresholds.delta1} and delta2 = {thresholds.delta2} ask for no image: every "
-        "identity has enough of every camera; raise delta1, lower delta2 or leave balancing out",
-    )
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _check_possible(images: pd.Series, cameras: int, thresholds: Thresholds) -> None:
-    """Refuse what no plan can reach, given images per identity and the number of cameras."""
-    require(
-        cameras > 0,
+        counts.shape[1] > 0,
         "the plan needs cameras, but every camid is -1 (unknown): name the cameras in the manifest",
-    )
-    require(
-        cameras == 1 or thresholds.delta2 * cameras >= 1,
-        f"delta2 = {thresholds.delta2} cannot be reached: with {cameras} cameras the most frequent "
-        f"one has a share of at least {1 / cameras:.2f}; raise delta2",
     )
     total = int((thresholds.delta1 - images).clip(lower=0).sum())
     require(
         total <= LIMIT,
         f"delta1 = {thresholds.delta1} asks for {total:,} images, more than {LIMIT:,}: lower it",
     )
+    rows = []
+    for pid, cells in zip(counts.index.tolist(), counts.to_numpy(), strict=True):
+        made: Counter[int] = Counter()
+        for column, reason in _wanted(cells, int(images[pid]), thresholds):
+            camid = int(counts.columns[column])
+            made[camid] += 1
+            name = f"{pid:04d}_c{camid}_{made[camid]:04d}"
+            rows.append((name, pid, camid, seed_of(seed, pid, camid, made[camid]), reason))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _cells(counts: pd.DataFrame) -> Iterator[tuple[int, dict[int, int]]]:
-    """Each identity with its images per camera."""
-    cameras = [int(camid) for camid in counts.columns]
-    for pid, row in zip(counts.index, counts.to_numpy().tolist(), strict=True):
-        yield int(pid), dict(zip(cameras, row, strict=True))
+def _wanted(cells: np.ndarray, images: int, limits: Thresholds) -> Iterator[tuple[int, str]]:
+    """Camera (as a column) and reason of each image one identity lacks, given its images in all
+    and from each known camera, (C,)."""
+    filled = cells.copy()
+    for _ in range(limits.delta1 - images):
+        filled[filled.argmin()] += 1
+    yield from ((int(c), FEW_IMAGES) for c in np.repeat(np.arange(len(cells)), filled - cells))
+    if cells.max() > limits.delta2 * cells.sum():
+        dominant = int(cells.argmax())
+        yield from ((c, ONE_CAMERA) for c in range(len(cells)) if c != dominant)
 
 
-def _wanted(
-    cells: dict[int, int], images: int, thresholds: Thresholds
-) -> Iterator[tuple[int, str]]:
-    """Camera and reason of what one identity lacks, given its images per camera and in all."""
-    unknown = images - sum(cells.values())  # taken by cameras without a name
-    few = Counter(_fill(cells, lambda c: sum(c.values()) + unknown < thresholds.delta1))
-    yield from ((camid, FEW_IMAGES) for camid in few.elements())
-    cells = {camid: count + few[camid] for camid, count in cells.items()}
-    if len(cells) == 1 or not _dominated(cells, thresholds.delta2):
-        return
-    dominant = max(cells, key=lambda camid: (cells[camid], -camid))
-    others = [camid for camid in cells if camid != dominant]
-    cells = {camid: count + (camid in others) for camid, count in cells.items()}
-    more = _fill(cells, lambda c: _dominated(c, thresholds.delta2))
-    yield from ((camid, ONE_CAMERA) for camid in (*others, *more))
+def forecast(manifest: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
+    """The bias (`summarise`) before a plan and after it, were every image kept."""
+    after = pd.concat([manifest, plan.assign(split="train", origin="synthetic")])
+    sides = {"before": manifest, "after": after}
+    return pd.DataFrame({name: summarise(identity_bias(frame)) for name, frame in sides.items()})
 
 
-def _dominated(cells: dict[int, int], delta2: float) -> bool:
-    return max(cells.values()) > delta2 * sum(cells.values()) + 1e-9
+def advice(manifest: pd.DataFrame, plan: pd.DataFrame) -> str:
+    """Whether a plan is worth a training, in a sentence.
 
-
-def _fill(cells: dict[int, int], lacking: Callable[[dict[int, int]], bool]) -> Iterator[int]:
-    """Give the camera with fewest images one more, again and again, while `lacking` says so."""
-    cells = dict(cells)
-    while lacking(cells):
-        camid = min(cells, key=lambda c: (cells[c], c))
-        cells[camid] += 1
-        yield camid
+    Our choice: the suggested δ1 is the median of images per identity, so that the less
+    photographed half is filled and no more.
+    """
+    images = identity_bias(manifest)["images"]
+    told = f"{images.min()} to {images.max()} images an identity; delta1 = {images.median():.0f}"
+    if plan.empty:
+        return f"nothing to balance at these thresholds: {told} is the median, try more than that"
+    if plan["pid"].nunique() == len(images):
+        return f"every identity gets images, so the imbalance stays: {told} fills the poorer half"
+    return f"{len(plan)} images for {plan['pid'].nunique()} of {len(images)} identities"
 
 
 def cost(plan: pd.DataFrame, training_seconds: float, seconds_per_image: float) -> dict[str, float]:

@@ -17,8 +17,8 @@ __all__ = ["Augment", "ImageSet", "load_images", "to_uint8", "to_unit", "unreada
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 (…) in 0..255 → float32 in [0, 1]."""
-    return images.to(torch.float32) / 255
+    """uint8 (…) in 0..255 → float32 in [0, 1]; floats, which are there already, stay."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -96,6 +96,19 @@ def test_nearest_difference_equals_its_loop():
         assert found == pytest.approx(wanted, rel=1e-5)
 
 
+def test_near_and_equal_thumbnails_are_told_apart_in_a_crowd():
+    """The product's rounding must not hide a copy nor invent one."""
+    crowd = 0.9 + 0.1 * torch.rand(3000, 384, generator=torch.Generator().manual_seed(1))
+    crowd[7] = crowd[2999]
+    crowd[11] = crowd[1500] + 1e-3
+    found = nearest_difference(crowd)
+    assert found[7] == found[2999] == 0
+    assert float(found[11]) == pytest.approx(1e-3, rel=1e-3)
+    exact = torch.cdist(crowd.double(), crowd.double()).fill_diagonal_(torch.inf).amin(1) / 384**0.5
+    assert torch.allclose(found.double(), exact, atol=1e-6)
+    assert nearest_difference(crowd[:1]).isinf().all()
+
+
 def image_set(images, pids):
     n = len(pids)
     return ImageSet(images, torch.tensor(pids), torch.ones(n, dtype=torch.int64), ("",) * n)
