@@ -52,26 +52,30 @@ class Attack:
 
     `whole` ones learn from the whole scene and return a function of scenes that attacks a batch.
     `bounded` ones change no pixel by more than the budget's eps; the others state their own bound.
+    `surrogate` ones need the scene before another model.
     """
 
+    name: str
     craft: Callable[[Scene], Any]
     card: Card
     family: Family
     whole: bool = False
     bounded: bool = True
+    surrogate: bool = False
 
 
 _ENTERED: dict[str, Attack] = {}
 
 
 def attack(
-    card: Card, family: Family = "standard", *, whole: bool = False, bounded: bool = True
+    card: Card, family: Family = "standard", **traits: bool
 ) -> Callable[[Callable[[Scene], Any]], Callable[[Scene], Any]]:
-    """Enter a function into the table under its own name and print the card in its docstring."""
+    """Enter a function into the table under its own name, with the `traits` of `Attack` it has,
+    and print the card in its docstring."""
 
     def enter(craft: Callable[[Scene], Any]) -> Callable[[Scene], Any]:
         craft.__doc__ = f"{craft.__doc__}\n\n{card}"
-        _ENTERED[craft.__name__] = Attack(craft, card, family, whole, bounded)
+        _ENTERED[craft.__name__] = Attack(craft.__name__, craft, card, family, **traits)
         return craft
 
     return enter
@@ -97,18 +101,18 @@ def find_attack(name: str) -> Attack:
 
 
 def craft(
-    name: str, scene: Scene, batch_size: int = 64, progress: Progress | None = None
+    entry: Attack, scene: Scene, batch_size: int = 64, progress: Progress | None = None
 ) -> Tensor:
     """Attack all images of a scene: uint8 (N, 3, H, W), still inside the budget after rounding."""
-    entry, total, done = find_attack(name), len(scene.images), []
+    total, done = len(scene.images), []
     if scene.images.dtype != torch.uint8:
         check_range(scene.images)
     bound = scene.budget if entry.bounded else None
     run = entry.craft(scene) if entry.whole else entry.craft
     for part in scene.batches(batch_size):
         attacked = run(part).detach().to(part.images.device)
-        check_attacked(name, attacked, part.images, bound)
+        check_attacked(entry.name, attacked, part.images, bound)
         done.append(to_8bit(attacked, part.images, bound).cpu())
         if progress:
-            progress(f"attack {name}", sum(map(len, done)), total)
+            progress(f"attack {entry.name}", sum(map(len, done)), total)
     return torch.cat(done)

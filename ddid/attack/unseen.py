@@ -75,7 +75,9 @@ def generator(scene: Scene) -> Rule:
 
 
 @attack(
-    Card("our choice", f"{GUIDES}, both found and followed through the surrogate alone"), "unseen"
+    Card("our choice", f"{GUIDES}, both found and followed through the surrogate alone"),
+    "unseen",
+    surrogate=True,
 )
 def transfer(scene: Scene) -> Tensor:
     """Black box by transfer: FNA on another model, scored on this one."""

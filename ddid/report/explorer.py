@@ -70,7 +70,7 @@ class View:
 
 def offered() -> list[str]:
     """Attacks that work on one image with nothing but the model and the gallery."""
-    return [name for name, entry in attacks().items() if not entry.whole and name != "transfer"]
+    return [name for name, entry in attacks().items() if not (entry.whole or entry.surrogate)]
 
 
 class Explorer:

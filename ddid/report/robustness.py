@@ -1,7 +1,5 @@
 """Robustness of one model: attacks scored by the protocol, resumable, worst case per query."""
 
-import hashlib
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,11 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ddid import __version__
 from ddid.attack import Budget, attack_names, attacks, find_attack
-from ddid.attack.registry import craft
+from ddid.attack.registry import Attack, craft
 from ddid.errors import require
 from ddid.files import read_json, write_json
+from ddid.identity import identity
 from ddid.metric.distance import Embed, Metric
 from ddid.metric.ranking import Ranking, rank
 from ddid.model import embed as embed_all
@@ -118,7 +116,8 @@ def evaluate(
 ) -> Robustness:
     """Attack a model and score it; each attack leaves `folder/ATTACK.json` and is not run again.
 
-    A stored result counts only if it was made under the same plan, for the same clean features.
+    A stored result counts only while plan, attack, model (what it answers and its gradient),
+    pixels, identities and cameras are those it was made with.
     `surrogate` (another model on the same images) is needed by the transfer attack alone.
     """
     plan, folder = plan or Plan(), Path(folder)
@@ -126,8 +125,11 @@ def evaluate(
         subject.attacked, subject.gallery, metric=plan.metric, same_camera=plan.same_camera
     )
     rankings, costs = {"clean": clean}, {}
+    seen = {"subject": fingerprint(subject, plan), "side": plan.side, "seed": plan.seed}
     for stage, name in enumerate(plan.attacks):
-        key, path = fingerprint(name, subject, plan, surrogate), folder / f"{name}.json"
+        entry, path = find_attack(name), folder / f"{name}.json"
+        other = fingerprint(surrogate, plan) if surrogate and entry.surrogate else ""
+        key = identity(**seen, surrogate=other, budget=plan.budget_of(name), code=code_of(entry))
         stored = read_json(path) if path.exists() else {}
         if stored.get("key") != key:
             tell = staged(progress, f"{subject.name}, {plan.budget}", stage, len(plan.attacks))
@@ -218,7 +220,7 @@ def attack_images(
     counter = Counter(subject.embed)
     other = view(surrogate.at(subject.rows)) if surrogate else None
     scene = replace(view(subject), embed=counter, surrogate=other)
-    attacked = craft(name, scene, plan.batch_size, progress)
+    attacked = craft(find_attack(name), scene, plan.batch_size, progress)
     change = (attacked.int() - scene.images.int()).abs().max()
     return attacked, {
         "embeddings": counter.embeddings / len(attacked),
@@ -264,11 +266,17 @@ def family(name: str) -> str:
     return known[name].family if name in known else name
 
 
-def fingerprint(name: str, subject: Subject, plan: Plan, surrogate: Subject | None) -> str:
-    """Digest of everything a stored result depends on."""
-    settings = asdict(plan) | {"attacks": name, "version": __version__}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for model in (subject, *([surrogate] if surrogate and name == "transfer" else [])):
-        for features in (model.query.embeddings, model.gallery.embeddings, model.rows):
-            digest.update(features.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def code_of(entry: Attack) -> tuple[Any, ...]:
+    """The functions a stored result depends on: an edit of any is told from an edit of another
+    attack."""
+    return (entry.craft, entry.whole, entry.bounded, craft, Subject.scene, Counter, rank, embed_all)
+
+
+def fingerprint(subject: Subject, plan: Plan) -> str:
+    """Digest of a model and its data, as far as they matter to a plan's results."""
+    return identity(
+        features=(subject.query, subject.gallery),
+        attacked=(subject.rows, subject.images(plan.side)),
+        gradient=subject.slopes(),
+        protocol=(plan.metric, plan.same_camera, plan.batch_size),
+    )

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ddid.attack import Budget, Scene
+from ddid.attack.objectives import fna
+from ddid.attack.pgd import value_and_grad, valued
 from ddid.data.images import ImageSet, to_unit
 from ddid.errors import InputError, require
 from ddid.metric.distance import Embed, Metric, check_embeddings
@@ -93,6 +95,16 @@ class Subject:
             gallery=self.gallery.to(self.device) if side == "query" else None,
             metric=metric,
         )
+
+    def slopes(self, count: int = 4) -> list[str]:
+        """The input gradient of FNA on a few images, told coarsely: three digits of its products
+        with fixed random images, which another number of threads does not change."""
+        some = self.some(min(count, len(self.rows)))
+        scene = some.scene("query", Budget(), torch.Generator()).ready()
+        _, gradient = value_and_grad(valued(self.embed, fna(scene.guides)), scene.images)
+        source = torch.Generator().manual_seed(0)
+        against = torch.randn(2, gradient[0].numel(), generator=source)
+        return [f"{value:.2e}" for value in (gradient.cpu().flatten(1) @ against.T).flatten()]
 
 
 def evenly(total: int, count: int) -> Tensor:

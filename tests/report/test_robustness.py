@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from ddid.attack import Budget, attack_names, attacks
+import ddid.attack
+from ddid.attack import Budget, attack_names, attacks, find_attack, registry
 from ddid.errors import InputError
 from ddid.metric.ranking import rank
 from ddid.model import embed as embed_all
@@ -200,3 +201,92 @@ def test_unknown_attacks_and_a_missing_surrogate_are_told(subject, tmp_path):
         Plan(attacks=("pgd",))
     with pytest.raises(InputError, match="surrogate"):
         evaluate(subject, tmp_path, Plan(attacks=("transfer",)))
+
+
+class Mended(nn.Module):
+    """Answers like `net`, with its gradient or without."""
+
+    def __init__(self, net: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.net, self.scale = net, scale
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.net(images)
+        return found.detach() + self.scale * (found - found.detach())
+
+
+def stored(folder, name="fna"):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_a_mended_gradient_is_attacked_again(net, query, gallery, tmp_path):
+    plan = replace(QUICK, attacks=("fna",))
+    masked, mended = (Subject.of(Mended(net, scale), query, gallery) for scale in (0.0, 1.0))
+    before = evaluate(masked, tmp_path, plan).summary()["fna"]["mAP"]
+    after = evaluate(mended, tmp_path, plan).summary()["fna"]["mAP"]
+    assert after < before - 10
+
+
+@pytest.mark.parametrize("labels", ["pids", "camids"])
+def test_permuted_labels_are_attacked_again(subject, tmp_path, labels):
+    plan = replace(QUICK, attacks=("fna",))
+    evaluate(subject, tmp_path, plan)
+    before = stored(tmp_path)["key"]
+    swapped = replace(subject.gallery, **{labels: getattr(subject.gallery, labels).flip(0)})
+    evaluate(replace(subject, gallery=swapped), tmp_path, plan)
+    assert stored(tmp_path)["key"] != before
+
+
+def test_an_edited_attack_is_attacked_again_and_the_others_are_kept(subject, tmp_path, monkeypatch):
+    evaluate(subject, tmp_path, QUICK)
+    before = {name: stored(tmp_path, name) for name in QUICK.attacks}
+    edited = replace(find_attack("sma"), craft=lambda scene: scene.images)
+    monkeypatch.setitem(registry._ENTERED, "sma", edited)
+    evaluate(subject, tmp_path, QUICK)
+    after = {name: stored(tmp_path, name) for name in QUICK.attacks}
+    assert [name for name in QUICK.attacks if before[name] != after[name]] == ["sma"]
+
+
+def test_the_identity_of_a_model_survives_other_threads(subject):
+    threads = torch.get_num_threads()
+    first = subject.slopes()
+    torch.set_num_threads(2)
+    again = subject.slopes()
+    torch.set_num_threads(threads)
+    assert first == again
+
+
+def test_equal_budgets_are_attacked_once(subject, tmp_path, monkeypatch):
+    ran = []
+    original = robustness.measure
+    monkeypatch.setattr(robustness, "measure", lambda *all: ran.append(all) or original(*all))
+    budgets = over_eps(Budget(), [4, 8]) | over_steps(Budget(), [5, 15])
+    table = sweep(subject, tmp_path, replace(QUICK, attacks=("fna",)), budgets)
+    assert len(ran) == 3
+    same = table[table["budget"].isin(["eps_8", "steps_15"])]
+    assert (same.groupby(["attack", "metric"])["value"].nunique() == 1).all()
+
+
+ATTACK = '''
+from ddid.attack.registry import Card, attack
+
+@attack(Card("a test", "black pixels"))
+def blackout(scene):
+    """Darkens everything as far as eps allows."""
+    return (scene.images - scene.budget.eps).clamp_min(0)
+'''
+
+
+def test_an_attack_is_one_file(subject, tmp_path, monkeypatch):
+    """Written after everything was imported, it is in the worst case, the tables and the bars."""
+    (tmp_path / "blackout.py").write_text(ATTACK)
+    monkeypatch.setattr(registry, "_ENTERED", attacks())
+    monkeypatch.setattr(ddid.attack, "__path__", [*ddid.attack.__path__, str(tmp_path)])
+    assert "blackout" in attack_names("standard")
+    assert "blackout" in Plan().attacks
+    found = evaluate(subject, tmp_path, replace(QUICK, attacks=("fna", "blackout")))
+    dark = found.rankings["blackout"].ap
+    assert bool((found.rankings["worst"].ap <= dark).all())
+    assert "blackout" in found.table().index
+    assert "blackout" in set(found.rows()["attack"])
