@@ -82,7 +82,7 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     audit.add_argument("--size", nargs=2, type=int, default=[256, 128], metavar=("H", "W"))
     audit.add_argument("--queries", type=int, default=0, metavar="N", help="default all")
     audit.add_argument("--eps", type=float, default=8, metavar="LEVELS", help="of 255, default 8")
-    audit.add_argument("--steps", type=int, default=15, metavar="N", help="of 1/255, default 15")
+    audit.add_argument("--steps", type=int, default=15, metavar="N", help="of eps/8, default 15")
     audit.set_defaults(command=_audit)
 
 
@@ -134,18 +134,13 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from ddid.attack.budget import Budget
-    from ddid.report.audit_command import AuditRequest, audit_command, report_text
+    from ddid.page import audit_run, audit_text
 
-    names = ("model", "data", "out", "weights", "surrogate", "queries")
-    request = AuditRequest(
-        **{name: getattr(options, name) for name in names},
-        size=tuple(options.size),
-        budget=Budget(eps=options.eps / 255, steps=options.steps),
-    )
-    result = audit_command(request, progress_bars())
-    sys.stdout.write(f"\n{report_text(result)}report: {options.out}/audit.html\n")
-    return 1 if result.flags else 0
+    names = ("model", "data", "out", "weights", "surrogate", "queries", "eps", "steps")
+    given = {name: getattr(options, name) for name in names}
+    result = audit_run(**given, size=tuple(options.size))
+    sys.stdout.write(f"\n{audit_text(result)}report: {options.out}/audit.html\n")
+    return 1 if result["flags"] else 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -295,7 +295,7 @@ class _Clock:
         rest = self.names[self.number - 1 :]
         known = [seconds for n in rest if (seconds := self.expected[n]) is not None]
         if len(known) < len(rest):
-            return f"{where}; time left unknown: these settings never ran here"
+            return f"{where}, time left unknown: first run of its kind here"
         left = max(known[0] - (time.monotonic() - self.began), 0) + sum(known[1:])
         return f"{where}, about {in_words(left)} left"
 

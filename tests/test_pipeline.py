@@ -221,7 +221,7 @@ def test_a_damaged_record_is_one_sentence(tmp_path, content):
 def test_what_is_left_is_told_only_if_it_is_known(tmp_path):
     plans = {"01_one": {"seed": 1, "steps": 5}, "02_two": {"steps": 5}}
     clock = pipeline._Clock(plans, tmp_path / "run")
-    assert clock.headline() == "notebook 1 of 2; time left unknown: these settings never ran here"
+    assert clock.headline() == "notebook 1 of 2, time left unknown: first run of its kind here"
     for name, seconds in (("01_one", 100), ("02_two", 200)):
         settings = pipeline._settings(plans[name] | {"seed": 2, "out": "elsewhere"})
         state = {"settings": settings, "seconds": seconds}

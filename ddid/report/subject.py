@@ -1,8 +1,12 @@
 """A model as the report sees it: checked once, with the clean features of its test images."""
 
+import importlib
+import os
+import sys
 from dataclasses import dataclass, replace
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from ddid.attack import Budget, Scene
@@ -149,3 +153,28 @@ def try_model(embed: Embed, images: Tensor) -> Tensor:
     require(isinstance(found, Tensor), f"the model returns {type(found).__name__}: want (B, D)")
     check_embeddings(found, "the model's")
     return found
+
+
+def load_factory(spec: str, weights: str = "") -> Embed:
+    """Build a model from "package.module:factory" and put it on the machine's device.
+
+    The factory is called with the weights' path if there is one, and returns a callable from images
+    (B, 3, H, W) in [0, 1] to embeddings (B, D). Modules are also looked for in the working
+    directory, after all others. `ddid.model:load_model` with a model folder is this kit's own.
+
+    Raises:
+        InputError: nothing of that name, or the factory fails or returns no callable.
+    """
+    module_name, _, name = spec.partition(":")
+    require(bool(module_name and name), f"model {spec!r}: write package.module:factory")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+        embed = factory(weights) if weights else factory()
+    except InputError:
+        raise
+    except Exception as error:  # importing and running a stranger's code may raise anything
+        raise InputError(f"{spec} cannot be used: {type(error).__name__}: {error}") from error
+    require(callable(embed), f"{spec} returned {type(embed).__name__}: want a callable")
+    return embed.to(PartialState().device) if isinstance(embed, nn.Module) else embed

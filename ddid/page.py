@@ -1,0 +1,109 @@
+"""Notebook 04 on somebody's own model and data, and an executed notebook as a page to read."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ddid.errors import require
+from ddid.files import atomic_write, read_object
+from ddid.notebook import check_parameters
+from ddid.pipeline import run_notebooks
+
+NOTEBOOK = "04_robustness_report"
+STEPS_TO_EPS = 8  # our choice, as in the explorer: an eighth of eps a step, larger if steps are few
+
+
+def audit_run(
+    model: str,
+    data: str | Path,
+    out: str | Path,
+    *,
+    weights: str = "",
+    surrogate: str = "",
+    size: tuple[int, int] = (256, 128),
+    queries: int = 0,
+    eps: float = 8.0,
+    steps: int = 15,
+) -> dict[str, Any]:
+    """Audit anybody's model: writes a run folder with notebook 04 alone, and `out/audit.html`.
+
+    Args:
+        model, surrogate: "package.module:factory", see `load_factory`.
+        data: folder in a known layout or a CSV manifest, with or without cameras.
+        out: run folder; it and `data` are relative to the working directory.
+        weights: given to the model's factory.
+        size: (height, width) the images are brought to.
+        queries: how many are attacked, 0 for all.
+        eps: largest change of a pixel, in levels of 255; the step is an eighth of it.
+        steps: of an attack.
+
+    Returns:
+        The audit as notebook 04 recorded it, with `verdicts`, `results` and `flags`.
+
+    Raises:
+        InputError: model or data cannot be used, or the model fails on the way.
+    """
+    import torch
+
+    from ddid.attack.budget import Budget
+    from ddid.data import read_data
+    from ddid.data.manifest import write_manifest
+    from ddid.report.subject import check_model, load_factory
+
+    Budget(eps=eps / 255, steps=steps)
+    root, (height, width) = Path(out).expanduser().absolute(), size
+    file = str(Path(weights).expanduser().absolute()) if weights else ""
+    for spec, path in ((model, file), (surrogate, "")):
+        if spec or path:
+            check_model(load_factory(spec, path), torch.rand(3, 3, height, width))
+    manifest = read_data(Path(data)).manifest
+    given = {
+        "out": str(root),
+        "recipes": [],
+        "audited_model": model,
+        "audited_weights": file,
+        "audited_surrogate": surrogate,
+        "attacked_queries": queries,
+        "image_height": height,
+        "image_width": width,
+        "attack_eps_255": float(eps),
+        "attack_step_255": eps / min(STEPS_TO_EPS, steps),
+        "attack_steps": steps,
+    }
+    plans = {NOTEBOOK: check_parameters(NOTEBOOK, given)}
+    write_manifest(manifest, root / "01_bias_analysis" / "manifest.csv")
+    run_notebooks(plans, root)
+    write_page(root / NOTEBOOK / f"{NOTEBOOK}.ipynb", root / "audit.html", f"Audit of {model}")
+    return read_object(root / NOTEBOOK / "models" / model / "audit.json")
+
+
+def audit_text(audit: dict[str, Any]) -> str:
+    """Scores, verdicts and flags for a terminal."""
+    scores = pd.DataFrame(audit["results"]).T[["mAP", "rank1", "mINP"]].round(1)
+    verdicts = {v["check"]: "passed" if v["passed"] else "FLAG" for v in audit["verdicts"]}
+    flags = ", ".join(audit["flags"])
+    table = pd.Series(verdicts).to_string()
+    return f"{scores.to_string()}\n\n{table}\n\n{f'flags: {flags}' if flags else 'no flag'}\n"
+
+
+def write_page(notebook: Path, page: Path, title: str) -> None:
+    """Write an executed notebook as one HTML file without its code; what it shows is escaped."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    require(notebook.is_file(), f"no executed notebook {notebook}: run it first")
+    exporter = HTMLExporter(
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        sanitize_html=True,
+        embed_images=True,
+    )
+    cells = nbformat.read(notebook, as_version=4)
+    cells.metadata.title = title
+    html, _ = exporter.from_notebook_node(cells)
+    with atomic_write(page) as temporary:
+        still = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)  # needs no network
+        temporary.write_text(still, encoding="utf-8")
