@@ -141,8 +141,10 @@ def _assignments(source: str, where: str) -> dict[str, Literal]:
 
 
 def _check_names(unknown: set[str]) -> None:
+    if not unknown:
+        return
     known = {name for notebook in notebook_names() for name in declared_parameters(notebook)}
-    for name in sorted(unknown - known) if unknown else ():
+    for name in sorted(unknown - known):
         close = difflib.get_close_matches(name, sorted(known), n=1)
         hint = f"did you mean `{close[0]}`?" if close else "see the `parameters` cells."
         raise InputError(f"unknown parameter `{name}`: no notebook takes it; {hint}")

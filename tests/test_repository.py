@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "ddid").rglob("*.py"))
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
 FOUNDATION = {"errors", "parameters", "run", "checkpoint"}
 TENSORS = {"data", "metric", "model", "training"}

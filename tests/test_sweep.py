@@ -1,6 +1,7 @@
 """Studies on a cluster: equal beginnings run once, killed workers change nothing, it resumes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 from ddid.errors import InputError
 from ddid.files import read_json
 from ddid.pipeline import PROFILES
+from ddid.street.street import StreetConfig, write_street
 from ddid.study import STUDIES, cells_of, read_study
 from ddid.sweep import connect, run_study
 
@@ -160,6 +162,45 @@ def test_settings_overrule_a_study_and_single_values_become_lists(study):
     plans = [list(cell.plans.values()) for cell in cells]
     assert {draw["seed"] for draw, _ in plans} == {5}
     assert {tuple(train["recipes"]) for _, train in plans} == {("none",), ("mine",)}
+
+
+@pytest.mark.slow
+@pytest.mark.notebook
+def test_a_study_on_a_folder_of_images(tmp_path, cluster):
+    config = StreetConfig(train_identities=8, test_identities=6, domain="campus", seed=9)
+    mine = write_street(tmp_path / "mine", config)
+    path = tmp_path / "study.yaml"
+    path.write_text("""
+profile: smoke
+notebooks: [01_bias_analysis]
+set: {effect_steps: 0}
+grid: {seed: [0, 1]}
+columns: [seed, measure, value]
+gather: [{record: 01_bias_analysis.bias, levels: [measure], only: {measure: [gini]}}]
+""")
+    settings = {"data_root": str(mine)}
+    table = run_study(
+        read_study(str(path)), tmp_path / "out", settings=settings, **address(cluster)
+    )
+    assert table["seed"].tolist() == [0, 1]
+    assert table["value"].nunique() == 1
+    manifest = pd.read_csv(tmp_path / "out/runs/seed=1/01_bias_analysis/manifest.csv")
+    assert manifest["path"].str.contains("mine/").all()
+
+
+def test_the_cluster_of_the_readme_asks_slurm_for_workers(monkeypatch, capsys):
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    example = re.search(r"```python\n(.*?)```", (STUDIES / "README.md").read_text(), re.DOTALL)[1]
+    monkeypatch.setattr(jobqueue.SLURMCluster, "adapt", lambda *_, **__: None)
+    monkeypatch.setattr("builtins.input", print)
+    names = {}
+    exec(example, names)
+    with names["cluster"] as cluster:
+        script = cluster.job_script()
+        assert capsys.readouterr().out.startswith(cluster.scheduler_address)
+    assert "#SBATCH --cpus-per-task=1" in script
+    assert "source .venv/bin/activate" in script
+    assert "--nthreads 1" in script
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda p: p.stem)
