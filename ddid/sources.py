@@ -27,11 +27,16 @@ def code_of(texts: Iterable[str]) -> list[str]:
     return bare + [f"{name}: {_module(name)}" for name in sorted(found)]
 
 
-def _imports(text: str) -> Iterator[str]:
+@cache
+def _imports(text: str) -> tuple[str, ...]:
     """Modules of the library that a text imports anywhere.
 
     A name taken from a package may be found by any of its modules, as registries do: all count.
     """
+    return tuple(_walk(text))
+
+
+def _walk(text: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
