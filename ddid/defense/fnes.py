@@ -17,8 +17,8 @@ from ddid.metric.losses import smooth_labels
 class FNES:
     """How far to extend and how much to soften.
 
-    Our choice, all defaults: tuned on a street whose people appear in no result, where only a
-    real extension (gamma > 1) raised robustness (`tests/benchmarks/tuning.py`).
+    Our choice, all defaults: tuned on a street whose people appear in no result, where a real
+    extension (gamma > 1) raised robustness.
     """
 
     gamma: float = 1.5
@@ -70,10 +70,10 @@ def move_probability(targets: Tensor, labels: Tensor, far: Tensor, amount: float
     Args:
         targets: (B, C) rows that sum to 1.
         labels: (B,) true classes.
-        far: (B,) classes the attack aimed at, different from `labels`.
+        far: (B,) classes the attack aimed at; an image whose attack aims at none has its own
+            class here, and keeps its target.
         amount: υ in [0, 1]; a true class holding less gives all it has.
     """
-    require(0 <= amount <= 1, f"the moved probability is {amount}: give one in [0, 1]")
     given = targets.gather(1, labels[:, None]).clamp(max=amount)
     return targets.scatter_add(1, labels[:, None], -given).scatter_add(1, far[:, None], given)
 

@@ -21,25 +21,32 @@ Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Meta:
-    """How the self-meta step splits and looks ahead."""
+    """How the self-meta step splits and looks ahead. Our choices, the split by identity apart."""
 
     rate: float = 0.01
-    """Inner rate α ≥ 0. Our choice: see `tests/benchmarks/tuning.py`."""
+    """Inner rate α ≥ 0."""
     second_order: bool = False
-    """Differentiate through ∇L_mtrain. Our choice: off; dearer and no better when measured."""
+    """Differentiate through ∇L_mtrain; dearer, and no better when measured."""
     split: Literal["identity", "camera", "random"] = "identity"
     """What the halves do not share. The paper's: identities."""
-    other_attack: bool = False
-    """Craft the meta-test half with another attack. Our choice: an option, measured."""
+    attacks: tuple[str, ...] = ()
+    """Attacks on the meta-test half, one drawn for every step; none for the recipe's own."""
+    ahead: bool = False
+    """Attack the meta-test half at θ_temp, where its loss is taken, instead of at θ."""
 
     def __post_init__(self) -> None:
         require(self.rate >= 0, f"the inner rate of self-meta learning is {self.rate}: give ≥ 0")
+        known = ("identity", "camera", "random")
+        require(
+            self.split in known,
+            f"self-meta learning splits by {', '.join(known)}, not {self.split!r}",
+        )
 
 
-def meta_test_mask(
+def split_rows(
     labels: Tensor, camids: Tensor, split: str, generator: torch.Generator
-) -> Tensor:
-    """(B,) booleans: the rows of the meta-test half.
+) -> tuple[Tensor, Tensor]:
+    """Rows of the meta-train and of the meta-test half; all on the host.
 
     Whole groups go to either side: identities, cameras, or single images (`random`). They come
     in random order, and the meta-train side takes them until it holds half of the images.
@@ -48,26 +55,25 @@ def meta_test_mask(
         labels: (B,) class labels.
         camids: (B,) cameras.
         split: identity, camera or random.
-        generator: order of the groups, drawn where the generator lives.
+        generator: order of the groups.
 
     Raises:
         InputError: the batch holds a single group, so there is nothing to split.
     """
-    images = torch.arange(len(labels), device=labels.device)
-    groups = {"identity": labels, "camera": camids, "random": images}[split]
+    groups = {"identity": labels, "camera": camids, "random": torch.arange(len(labels))}[split]
     _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
     require(
         len(sizes) >= 2,
-        f"a batch with one {split} cannot be split by {split} for self-meta learning: "
+        f"a batch with one {split} cannot be split by {split} into two halves: "
         "put more into a batch, or split by another key",
     )
-    order = torch.randperm(len(sizes), generator=generator, device=generator.device)
-    order = order.to(labels.device)
+    order = torch.randperm(len(sizes), generator=generator)
     before = sizes[order].cumsum(0) - sizes[order]
     in_test = torch.empty_like(sizes, dtype=torch.bool)
     in_test[order] = before >= len(labels) // 2
     in_test[order[-1]] = True
-    return in_test[group]
+    tested = in_test[group]
+    return (~tested).nonzero().squeeze(1), tested.nonzero().squeeze(1)
 
 
 def meta_backward(

@@ -1,100 +1,173 @@
 """One training step: attack the batch, stretch and soften it, and collect the gradient."""
 
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ddid.attack.objectives import sma
+from ddid.attack.budget import Budget
 from ddid.attack.scene import Scene
+from ddid.attack.seen import fna
+from ddid.defense.batch import Batch, Rows, forward_both, in_order
 from ddid.defense.discriminator import Discriminator, discriminator_game
-from ddid.defense.fnes import FNES, draw_omega, extend, soften
-from ddid.defense.meta import Forward, meta_backward, meta_test_mask
-from ddid.defense.recipe import Batch, Crafted, Recipe, Terms, craft_with, forward_both
-from ddid.errors import InputError
+from ddid.defense.fnes import draw_omega, extend, soften
+from ddid.defense.losses import Terms, accuracies
+from ddid.defense.meta import Forward, meta_backward, split_rows
+from ddid.defense.recipe import Craft, Recipe
 from ddid.metric.losses import SMOOTHING, smooth_labels
 from ddid.model import Heads, ReIDNet
+from ddid.seeds import seed_of
 
 
-def prepare_batch(recipe: Recipe, net: ReIDNet, scene: Scene, camids: Tensor) -> Batch:
-    """Attack the scene's images as `recipe` does, and give every image its target.
+class Draw:
+    """A step's random numbers: `host` for what decides shapes, `device` for pixels."""
 
-    The network is attacked in evaluation mode, as it will be when it is scored, and put back
-    into training mode.
-    """
-    meta, classes = recipe.meta, net.config.classes
-    smoothing = recipe.fnes.smooth_clean if recipe.fnes else SMOOTHING
-    targets = smooth_labels(scene.pids, classes, smoothing)
-    batch = Batch(scene.images, scene.pids, camids, targets)
-    if meta:
-        mask = meta_test_mask(scene.pids, camids, meta.split, scene.generator)
-        batch = replace(batch, meta_test=mask)
-    if recipe.craft is None:
-        return batch
-    net.eval()
-    crafted = recipe.craft(scene)
-    if meta and meta.other_attack and batch.meta_test is not None:
-        other = craft_with(sma)(scene)
-        mask = batch.meta_test.view(-1, 1, 1, 1)
-        crafted = Crafted(torch.where(mask, other.images, crafted.images), crafted.far)
-    net.train()
-    if recipe.fnes is None:
-        return replace(batch, attacked=crafted.images, attacked_targets=targets)
-    return _extended(batch, crafted, recipe.fnes, scene.generator)
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.host = torch.Generator().manual_seed(seed_of(seed, 1))
+        self.device = torch.Generator(device).manual_seed(seed_of(seed, 2))
 
 
-def _extended(batch: Batch, crafted: Crafted, fnes: FNES, generator: torch.Generator) -> Batch:
-    if crafted.far is None:
-        raise InputError("FNES follows the class an attack aims at: choose a craft that has one")
-    omega = draw_omega(fnes, len(batch.labels), generator).to(batch.labels.device)
-    attacked = extend(batch.images, crafted.images, omega, fnes.gamma)
-    targets = soften(batch.labels, crafted.far, batch.targets.shape[1], omega, fnes)
-    return replace(batch, attacked=attacked, attacked_targets=targets)
+@dataclass(frozen=True)
+class Learner:
+    """A recipe's networks and budget: what a training step needs beside its batch."""
 
+    recipe: Recipe
+    net: ReIDNet
+    budget: Budget
+    discriminator: Discriminator | None = None
+    source: ReIDNet | None = None
+    pool: tuple[Craft, ...] = ()
+    """The attacks that `recipe.meta.attacks` names."""
 
-def collect_gradients(
-    recipe: Recipe, net: ReIDNet, discriminator: Discriminator | None, batch: Batch
-) -> Terms:
-    """Add the gradient of the recipe's whole loss to every `.grad`; they start empty.
+    def batch(self, images: Tensor, labels: Tensor) -> Batch:
+        """Images and labels with the targets of clean images."""
+        fnes, classes = self.recipe.fnes, self.net.classifier.out_features
+        smoothing = fnes.smooth_clean if fnes else SMOOTHING
+        return Batch(images, labels, smooth_labels(labels, classes, smoothing))
 
-    Args:
-        recipe: its loss and switches.
-        net: the network, in training mode.
-        discriminator: D, where the recipe plays its game.
-        batch: from `prepare_batch`.
+    def gradient(self, batch: Batch, halves: Rows | None, draw: Draw) -> Terms:
+        """Add the gradient of the recipe's whole loss to every `.grad`; they start empty.
 
-    Returns:
-        Loss terms and accuracies by name, detached; with self-meta, means over the two halves.
-    """
-    seen: dict[str, list[Tensor]] = defaultdict(list)
+        Returns:
+            Loss terms and accuracies by name, detached; with self-meta, means over the halves.
+        """
+        seen: dict[str, list[Tensor]] = defaultdict(list)
+        if self.recipe.meta and halves:
+            self.meta_gradient(batch, halves, draw, seen)
+        else:
+            batch = self.attack_whole(batch, halves, draw)
+            self.loss(batch, self.net, seen, halves).backward()
+        return {name: torch.stack(values).mean() for name, values in seen.items()}
 
-    def loss_on(half: Batch, forward: Forward) -> Tensor:
-        clean, attacked = forward_both(recipe, forward, half)
-        terms = recipe.loss(half, clean, attacked)
-        accuracies = _accuracies(half, clean, attacked)
-        if discriminator is not None and clean is not None and attacked is not None:
-            terms["discriminator"], accuracies["discriminator_accuracy"] = discriminator_game(
-                discriminator, clean.feature, attacked.feature, recipe.discriminator
+    def meta_gradient(
+        self, batch: Batch, halves: Rows, draw: Draw, seen: dict[str, list[Tensor]]
+    ) -> None:
+        """L_mtrain(θ) + L_mtest(θ_temp); each half has guides of its own, for they never meet."""
+        meta, other = self.recipe.meta, self.meta_test_craft(draw)
+        train, test = (batch.take(rows) for rows in halves)
+        train = self.attack(train, self.net, draw)
+        if not meta.ahead:
+            test = self.attack(test, self.net, draw, other)
+
+        def tested(forward: Forward) -> Tensor:
+            half = self.attack(test, forward, draw, other) if meta.ahead else test
+            return self.loss(half, forward, seen)
+
+        meta_backward(self.net, lambda forward: self.loss(train, forward, seen), tested, meta)
+
+    def meta_test_craft(self, draw: Draw) -> Craft | None:
+        """The recipe's own attack, or one of the pool."""
+        if not self.pool:
+            return self.recipe.craft
+        return self.pool[int(torch.randint(len(self.pool), (), generator=draw.host))]
+
+    def attack_whole(self, batch: Batch, halves: Rows | None, draw: Draw) -> Batch:
+        """The batch attacked, with what the recipe's `by_half` says kept within halves."""
+        split = self.recipe.by_half if halves else ()
+        if halves and "triplets" in split:
+            pool = in_order([torch.full_like(rows, i) for i, rows in enumerate(halves)], halves)
+            batch = replace(batch, pool=pool.to(batch.labels.device))
+        if not halves or "guides" not in split:
+            return self.attack(batch, self.net, draw)
+        parts = [self.attack(batch.take(rows), self.net, draw) for rows in halves]
+        attacked, targets = (
+            in_order([getattr(part, name) for part in parts], halves)
+            for name in ("attacked", "attacked_targets")
+        )
+        return replace(batch, attacked=attacked, attacked_targets=targets)
+
+    def attack(
+        self, batch: Batch, forward: Forward, draw: Draw, craft: Craft | None = None
+    ) -> Batch:
+        """The batch with its attacked images, stretched and softened where the recipe has FNES.
+
+        The network is attacked in evaluation mode, as it will be when it is scored.
+        """
+        craft, fnes = craft or self.recipe.craft, self.recipe.fnes
+        if craft is None:
+            return batch
+        scene = self.scene(batch, forward, draw)
+        with evaluating(self.net):
+            attacked = craft(scene).detach()
+        if fnes is None:
+            return replace(batch, attacked=attacked, attacked_targets=batch.targets)
+        far = scene.guides.far_pid if craft is fna else batch.labels
+        omega = draw_omega(fnes, len(batch.labels), draw.host).to(batch.labels.device)
+        targets = soften(batch.labels, far, batch.targets.shape[1], omega, fnes)
+        attacked = extend(batch.images, attacked, omega, fnes.gamma)
+        return replace(batch, attacked=attacked, attacked_targets=targets)
+
+    def scene(self, batch: Batch, forward: Forward, draw: Draw) -> Scene:
+        """What the inner attack gets to see."""
+        budget = self.recipe.spend(self.budget)
+        scene = Scene(forward, batch.images, batch.labels, budget, draw.device)
+        return replace(scene, surrogate=self.source and replace(scene, embed=self.source))
+
+    def loss(
+        self,
+        batch: Batch,
+        forward: Forward,
+        seen: dict[str, list[Tensor]],
+        halves: Rows | None = None,
+    ) -> Tensor:
+        """The recipe's terms, summed; `seen` gets each of them, and accuracies."""
+        clean, attacked = self.outputs(batch, forward, halves)
+        terms, shares = self.recipe.loss(batch, clean, attacked), accuracies(batch, clean, attacked)
+        if self.discriminator is not None and clean is not None and attacked is not None:
+            terms["discriminator"], shares["discriminator_accuracy"] = discriminator_game(
+                self.discriminator, clean.feature, attacked.feature, self.recipe.discriminator
             )
         total = torch.stack(list(terms.values())).sum()
-        for name, value in {"loss": total, **terms, **accuracies}.items():
+        for name, value in {"loss": total, **terms, **shares}.items():
             seen[name].append(value.detach())
         return total
 
-    if recipe.meta is None or batch.meta_test is None:
-        loss_on(batch, net).backward()
-    else:
-        train, test = batch.take(~batch.meta_test), batch.take(batch.meta_test)
-        meta_backward(net, lambda f: loss_on(train, f), lambda f: loss_on(test, f), recipe.meta)
-    return {name: torch.stack(values).mean() for name, values in seen.items()}
+    def outputs(
+        self, batch: Batch, forward: Forward, halves: Rows | None
+    ) -> tuple[Heads | None, Heads | None]:
+        """What the network answers to clean and attacked images."""
+        on_clean = self.recipe.on_clean
+        if not halves or "statistics" not in self.recipe.by_half:
+            return forward_both(forward, batch, on_clean=on_clean)
+        parts = [forward_both(forward, batch.take(rows), on_clean=on_clean) for rows in halves]
+        return in_order(parts, halves)
+
+    def halves(self, labels: Tensor, camids: Tensor, draw: Draw) -> Rows | None:
+        """Rows of two halves, where the recipe wants such; arguments on the host."""
+        meta = self.recipe.meta
+        if not meta and not self.recipe.by_half:
+            return None
+        return split_rows(labels, camids, meta.split if meta else "identity", draw.host)
 
 
-def _accuracies(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:
-    """Share of images the classifier names rightly, in [0, 1]."""
-    outputs = {"clean_accuracy": clean, "attacked_accuracy": attacked}
-    return {
-        name: (heads.logits.argmax(1) == batch.labels).float().mean()
-        for name, heads in outputs.items()
-        if heads is not None
-    }
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode, and back in training mode."""
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train()

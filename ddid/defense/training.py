@@ -8,17 +8,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddid.attack.budget import Budget
-from ddid.attack.scene import Scene
 from ddid.data.images import Augment, ImageSet, to_unit
 from ddid.defense.discriminator import Discriminator
-from ddid.defense.recipe import Recipe, Terms
-from ddid.defense.recipes import find_recipe
-from ddid.defense.step import collect_gradients, prepare_batch
+from ddid.defense.losses import Terms
+from ddid.defense.recipe import Card, Craft, Recipe
+from ddid.defense.recipes import find_recipe, meta_pool
+from ddid.defense.step import Draw, Learner
 from ddid.errors import require
 from ddid.identity import identity
 from ddid.model import ModelConfig, ReIDNet, load_model, save_model
 from ddid.progress import Progress
-from ddid.seeds import seed_of
 from ddid.training import Feed, Fit, fit, is_trained, pk_batches
 
 LAYOUT = torch.channels_last  # our choice: measured faster on CPUs, by half in the inner attack
@@ -114,7 +113,9 @@ def train(
         source = None
         if recipe.needs_source:
             source = train("none", train_set, config, folder / "source", progress)
-        fit(Defence(recipe, train_set, config, source), config.fit, folder, key, progress)
+        task = Defence(recipe, train_set, config, source, meta_pool(recipe))
+        settings = replace(config.fit, average=recipe.average)
+        fit(task, settings, folder, key, progress)
     return load_model(folder).to(Accelerator().device)
 
 
@@ -122,7 +123,8 @@ def training_key(recipe: Recipe, train_set: ImageSet, config: TrainConfig) -> st
     """Identity of the final weights: settings, data, and the code of the recipe and of the step."""
     weights = Path(config.weights)
     return identity(
-        recipe=recipe,
+        recipe=replace(recipe, name="", card=Card("", "")),
+        pool=meta_pool(recipe),
         config=config,
         weights=weights if config.weights and weights.is_dir() else config.weights,
         data=(train_set.images, train_set.pids, train_set.camids),
@@ -140,43 +142,38 @@ class Defence:
         train_set: ImageSet,
         config: TrainConfig,
         source: ReIDNet | None = None,
+        pool: tuple[Craft, ...] = (),
     ) -> None:
-        self.name, self.recipe, self.config, self.source = recipe.name, recipe, config, source
+        self.name, self.config = recipe.name, config
         accelerator = Accelerator()
-        self.device, self.process = accelerator.device, accelerator.process_index
+        self.device = accelerator.device
         self.batches = own_share(train_set, config, accelerator)
         height, width = train_set.images.shape[-2:]
         shape = ModelConfig(len(train_set.classes), config.backbone, height, width)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
-            self.net = ReIDNet(shape, config.weights).to(self.device)
-            self.discriminator = (
-                Discriminator(self.net.width).to(self.device) if recipe.discriminator else None
-            )
-        parts = {"net": self.net, "discriminator": self.discriminator}
+            net = ReIDNet(shape, config.weights).to(self.device)
+            judge = Discriminator(net.width).to(self.device) if recipe.discriminator else None
+        self.learner = Learner(recipe, net, config.budget, judge, source, pool)
+        parts = {"net": net, "discriminator": judge}
         self.modules = nn.ModuleDict({n: m for n, m in parts.items() if m is not None})
-        self.counted = [net for net in (self.net, source) if net is not None]
+        self.counted = [net for net in (net, source) if net is not None]
         self.feed = Feed(train_set.images, self.device)
-        self.labels = train_set.labels.to(self.device)
-        self.camids = train_set.camids.to(self.device)
+        self.labels, self.camids = train_set.labels, train_set.camids
         self.augment = Augment((height, width))
 
     def step(self, step: int, seed: int) -> Terms:
         """Augment and attack this process' images of a step, and collect its gradient."""
-        rows = self.batches[step]
+        rows, draw = self.batches[step], Draw(seed, self.device)
+        labels, camids = self.labels[rows], self.camids[rows]
         images = self.augment(to_unit(self.feed[rows])).contiguous(memory_format=LAYOUT)
-        rows = rows.to(self.device)
-        generator = torch.Generator(self.device).manual_seed(seed_of(seed, 1))
-        scene = Scene(self.net, images, self.labels[rows], self.config.budget, generator)
-        if self.source:
-            scene = replace(scene, surrogate=replace(scene, embed=self.source))
-        batch = prepare_batch(self.recipe, self.net, scene, self.camids[rows])
-        return collect_gradients(self.recipe, self.net, self.discriminator, batch)
+        batch = self.learner.batch(images, labels.to(self.device))
+        return self.learner.gradient(batch, self.learner.halves(labels, camids, draw), draw)
 
     def save(self, folder: Path) -> None:
         """Write the network."""
-        notes = {"recipe": self.recipe.name, "training": asdict(self.config)}
-        save_model(self.net, folder, **notes)
+        notes = {"recipe": self.name, "training": asdict(self.config)}
+        save_model(self.learner.net, folder, **notes)
 
 
 def own_share(train_set: ImageSet, config: TrainConfig, accelerator: Accelerator) -> Tensor:

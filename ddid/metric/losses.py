@@ -1,9 +1,6 @@
 """Losses of the ReID baseline: label smoothing, soft cross-entropy, batch-hard triplet."""
 
 import torch
-from pytorch_metric_learning.distances import LpDistance
-from pytorch_metric_learning.losses import TripletMarginLoss
-from pytorch_metric_learning.miners import BatchHardMiner
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,8 +21,8 @@ def smooth_labels(labels: Tensor, classes: int, amount: float = SMOOTHING) -> Te
         (B, classes) rows that sum to 1.
     """
     require(0 <= amount <= 1, f"label smoothing is {amount}: give a probability in [0, 1]")
-    one_hot = functional.one_hot(labels, classes).float()
-    return torch.lerp(one_hot, torch.full_like(one_hot, 1 / classes), amount)
+    rows = torch.full((len(labels), classes), amount / classes, device=labels.device)
+    return rows.scatter_(1, labels[:, None], 1 - amount + amount / classes)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -39,8 +36,11 @@ def batch_hard_triplet(
     margin: float = TRIPLET_MARGIN,
     *,
     references: Tensor | None = None,
+    pool: Tensor | None = None,
 ) -> Tensor:
     """Triplet loss of each anchor's farthest positive and nearest negative (Hermans et al. 2017).
+
+    Nothing in it waits for the device.
 
     Args:
         features: (B, D) anchors, compared by Euclidean distance as they are (not normalised).
@@ -48,14 +48,17 @@ def batch_hard_triplet(
         margin: wanted gap between the two distances, ≥ 0.
         references: (B, D) features of the same labels to draw positives and negatives from;
             the anchors themselves if None. Row i is never a positive of anchor i.
+        pool: (B,) which rows may meet in a triplet: those with the same number; all if None.
 
     Returns:
         Mean over the triplets that violate the margin; a differentiable zero if none does or if
         the batch lacks positives or negatives.
     """
-    distance = LpDistance(normalize_embeddings=False)
-    reference_labels = None if references is None else labels
-    triplets = BatchHardMiner(distance=distance)(features, labels, references, reference_labels)
-    return TripletMarginLoss(margin=margin, distance=distance)(
-        features, labels, triplets, references, reference_labels
-    )
+    distances = torch.cdist(features, features if references is None else references)
+    same = labels[:, None] == labels
+    apart = torch.zeros_like(same) if pool is None else pool[:, None] != pool
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive = distances.masked_fill(~same | itself | apart, -torch.inf).max(1).values
+    negative = distances.masked_fill(same | apart, torch.inf).min(1).values
+    violation = (positive - negative + margin).clamp(min=0)
+    return violation.sum() / (violation > 0).sum().clamp(min=1)

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from ddid.attack.scene import Scene
-from ddid.defense.recipe import Batch, Card, Crafted, Recipe, Terms, both, same_identity
+from ddid.defense.batch import Batch
+from ddid.defense.losses import Terms, both, same_identity
+from ddid.defense.recipe import Card, Recipe
 from ddid.metric.distance import normalize
 from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
 from ddid.model import Heads
@@ -18,17 +20,16 @@ CARD = Card(
 )
 
 
-def craft_collapse(scene: Scene) -> Crafted:
+def collapse(scene: Scene) -> Tensor:
     """Move every image and its nearest negative towards each other."""
     clean = scene.guides.own
-    distances = torch.cdist(clean, clean).masked_fill(same_identity(scene.pids), torch.inf)
-    near = distances.argmin(1)
+    near = torch.cdist(clean, clean).masked_fill(same_identity(scene.pids), torch.inf).argmin(1)
 
     def objective(embeddings: Tensor) -> Tensor:
         own = normalize(embeddings)
         return -(own - own[near]).square().sum(1)
 
-    return Crafted(scene.pgd(objective), scene.pids[near])
+    return scene.pgd(objective)
 
 
 def anti_collapse(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:
@@ -38,9 +39,9 @@ def anti_collapse(batch: Batch, clean: Heads | None, attacked: Heads | None) -> 
         "clean_cls": soft_cross_entropy(clean.logits, batch.targets),
         "attacked_cls": soft_cross_entropy(attacked.logits, batch.targets),
         "collapse_tri": batch_hard_triplet(
-            clean.feature, batch.labels, references=attacked.feature
+            clean.feature, batch.labels, references=attacked.feature, pool=batch.pool
         ),
     }
 
 
-RECIPES = [Recipe("act", CARD, craft_collapse, anti_collapse)]
+RECIPES = [Recipe("act", CARD, collapse, anti_collapse)]

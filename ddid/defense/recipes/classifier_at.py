@@ -2,15 +2,12 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddid.attack.budget import Budget
 from ddid.attack.pgd import pgd
 from ddid.attack.scene import Scene
-from ddid.defense.recipe import Card, Crafted, Recipe
-from ddid.model import ReIDNet
+from ddid.defense.recipe import Card, Recipe
 
 CARD = Card(
     paper="Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial Attacks",
@@ -19,28 +16,17 @@ CARD = Card(
 )
 
 
-def attack_classifier(
-    net: ReIDNet,
-    images: Tensor,
-    labels: Tensor,
-    budget: Budget,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """PGD: raise the cross-entropy of the true classes `labels` (B,) of images (B, 3, H, W)."""
+def pgd_on_logits(scene: Scene) -> Tensor:
+    """Raise the cross-entropy of the true classes, which are the scene's `pids`."""
+    net: Any = scene.embed  # the network itself, with its classifier
 
     def logits(points: Tensor) -> Tensor:
         return net(points, heads=True).logits
 
     def surprise(values: Tensor) -> Tensor:
-        return functional.cross_entropy(values, labels, reduction="none")
+        return functional.cross_entropy(values, scene.pids, reduction="none")
 
-    return pgd(logits, images, surprise, budget, generator)
-
-
-def craft_on_logits(scene: Scene) -> Crafted:
-    """PGD on the network in training."""
-    net: Any = scene.embed  # in training it is the network, with its classifier
-    return Crafted(attack_classifier(net, scene.images, scene.pids, scene.budget, scene.generator))
+    return pgd(logits, scene.images, surprise, scene.budget, scene.generator)
 
 
-RECIPES = [Recipe("classifier_at", CARD, craft_on_logits)]
+RECIPES = [Recipe("classifier_at", CARD, pgd_on_logits)]

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from ddid.attack.scene import Scene
-from ddid.defense.recipe import Card, Crafted, Recipe, craft_fna
-from ddid.metric.distance import normalize
+from ddid.attack.seen import fna
+from ddid.defense.recipe import Card, Recipe
 
 CARD = Card(
     paper="DAS, the dynamic-budget defence that Zhou et al. 2026 (arXiv 2511.09933) compare with",
@@ -16,22 +16,20 @@ CARD = Card(
 RANGE = (0.5, 1.5)
 
 
-def craft_within_margin(scene: Scene) -> Crafted:
+def within_margin(scene: Scene) -> Tensor:
     """FNA, its perturbation shrunk or stretched image by image."""
-    crafted = craft_fna(scene)
-    scale = margin_share(scene).clamp(*RANGE)
-    moved = torch.lerp(scene.images, crafted.images, scale.view(-1, 1, 1, 1))
-    return Crafted(moved.clamp(0, 1), crafted.far)
+    scale = margin_share(scene).clamp(*RANGE).view(-1, 1, 1, 1)
+    return torch.lerp(scene.images, fna(scene), scale).clamp(0, 1)
 
 
 def margin_share(scene: Scene) -> Tensor:
     """(B,) distance to the nearest other centroid less that to the own, over the batch's mean."""
     guides = scene.guides
-    distances = torch.cdist(normalize(guides.own), normalize(guides.centroids))
-    own = distances.gather(1, guides.identity[:, None])
+    distances = torch.cdist(guides.own, torch.nn.functional.normalize(guides.centroids))
+    own = distances.gather(1, guides.identity[:, None]).squeeze(1)
     others = distances.masked_fill(guides.is_own, torch.inf)
-    margin = (others.min(1).values - own.squeeze(1)).clamp(min=0)
+    margin = (others.min(1).values - own).clamp(min=0)
     return margin / margin.mean().clamp(min=1e-6)
 
 
-RECIPES = [Recipe("dynamic_budget", CARD, craft_within_margin)]
+RECIPES = [Recipe("dynamic_budget", CARD, within_margin)]

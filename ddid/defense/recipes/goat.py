@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from ddid.attack.scene import Scene
-from ddid.defense.recipe import Card, Crafted, Recipe, same_identity
+from ddid.defense.losses import same_identity
+from ddid.defense.recipe import Card, Recipe
 from ddid.metric.distance import normalize
 
 CARD = Card(
@@ -19,7 +20,7 @@ CARD = Card(
 GUIDES = 4
 
 
-def craft_guided(scene: Scene) -> Crafted:
+def guided(scene: Scene) -> Tensor:
     """Attack with random push guides and the farthest image of another identity."""
     clean = scene.guides.own
     same = same_identity(scene.pids)
@@ -33,7 +34,7 @@ def craft_guided(scene: Scene) -> Crafted:
         away = (own[:, None] - clean[push]).square().sum(2) * (chance >= 0)
         return away.sum(1) - (own - clean[far]).square().sum(1)
 
-    return Crafted(scene.pgd(objective), scene.pids[far])
+    return scene.pgd(objective)
 
 
-RECIPES = [Recipe("goat", CARD, craft_guided, on_clean=False)]
+RECIPES = [Recipe("goat", CARD, guided, on_clean=False)]

@@ -5,17 +5,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddid.attack.scene import Scene
-from ddid.defense.recipe import (
-    Batch,
-    Card,
-    Crafted,
-    Recipe,
-    Terms,
-    both,
-    identity_terms,
-    same_identity,
-    unit,
-)
+from ddid.defense.batch import Batch
+from ddid.defense.losses import Terms, both, identity_terms, same_identity, unit
+from ddid.defense.recipe import Card, Recipe
 from ddid.metric.distance import normalize
 from ddid.model import Heads
 
@@ -30,7 +22,7 @@ CEILING = 0.2  # of the loss, and the easiest destination; the paper's
 STRUCTURE = 0.5  # weight of the intra-class structure term; the paper's
 
 
-def craft_to_hardness(scene: Scene) -> Crafted:
+def to_hardness(scene: Scene) -> Tensor:
     """Raise every triplet's hardness d(a, p) − d(a, n) to the destination and no further."""
     clean = scene.guides.own
     far, near = hardest(clean, scene.pids)
@@ -41,7 +33,7 @@ def craft_to_hardness(scene: Scene) -> Crafted:
         short = hardness(normalize(embeddings), far, near) - destination
         return -short.clamp(max=0).square()
 
-    return Crafted(scene.pgd(objective), scene.pids[near])
+    return scene.pgd(objective)
 
 
 def hardest(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,4 +59,4 @@ def structured(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Ter
     return identity_terms(batch, clean, attacked) | {"structure": STRUCTURE * excess}
 
 
-RECIPES = [Recipe("hm", CARD, craft_to_hardness, structured)]
+RECIPES = [Recipe("hm", CARD, to_hardness, structured)]

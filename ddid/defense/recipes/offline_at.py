@@ -1,8 +1,10 @@
 """Offline adversarial training: learn from attacks on an undefended network."""
 
-from ddid.attack.objectives import ifgsm
+from torch import Tensor
+
 from ddid.attack.scene import Scene
-from ddid.defense.recipe import Card, Crafted, Recipe, craft_with
+from ddid.attack.seen import ifgsm
+from ddid.defense.recipe import Card, Recipe
 from ddid.errors import InputError
 
 CARD = Card(
@@ -12,11 +14,11 @@ CARD = Card(
 )
 
 
-def craft_on_source(scene: Scene) -> Crafted:
+def on_source(scene: Scene) -> Tensor:
     """Attack the undefended network, not the one in training."""
     if scene.surrogate is None:
         raise InputError("offline adversarial training attacks an undefended network: give one")
-    return craft_with(ifgsm)(scene.surrogate)
+    return ifgsm(scene.surrogate)
 
 
-RECIPES = [Recipe("offline_at", CARD, craft_on_source, needs_source=True)]
+RECIPES = [Recipe("offline_at", CARD, on_source, needs_source=True)]

@@ -1,7 +1,9 @@
 """TRADES on embeddings: stay put under attack, and learn identities from clean images only."""
 
-from ddid.attack.objectives import sma
-from ddid.defense.recipe import Batch, Card, Recipe, Terms, both, craft_with, identity_terms, unit
+from ddid.attack.seen import sma
+from ddid.defense.batch import Batch
+from ddid.defense.losses import Terms, both, identity_terms, unit
+from ddid.defense.recipe import Card, Recipe
 from ddid.model import Heads
 
 CARD = Card(
@@ -20,4 +22,4 @@ def trade_off(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Term
     return identity_terms(batch, clean, None) | {"move": BETA * move}
 
 
-RECIPES = [Recipe("trades", CARD, craft_with(sma), trade_off)]
+RECIPES = [Recipe("trades", CARD, sma, trade_off)]
