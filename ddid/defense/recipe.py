@@ -71,7 +71,7 @@ class Recipe:
         )
         require(
             self.craft is fna or not self.fnes,
-            f"{self.name}: FNES follows the class that FNA aims at; this recipe's attack is another",
+            f"{self.name}: FNES follows the class that FNA aims at, and this attack is another",
         )
         require(
             self.on_clean or not self.discriminator,

@@ -67,13 +67,13 @@ def row(name: str) -> dict[str, object]:
 
 def bare_passes(task: Defence) -> Callable[[], None]:
     """The passes of one step on fixed images: guides, inner attack, and the loss' own."""
-    net, config = task.net, task.config
+    net, config = task.learner.net, task.config
     size = config.identities * config.images_per_identity
     images = torch.rand(size, 3, 64, 32, device=task.device)
     images = images.contiguous(memory_format=LAYOUT)
-    attacks = config.attack_steps if task.recipe.craft else 0
-    apart = bool(attacks) and task.recipe.statistics == "apart"
-    parts = (2 if task.recipe.meta else 1) * (2 if apart else 1)
+    recipe = task.learner.recipe
+    attacks = config.attack_steps if recipe.craft else 0
+    parts = 2 if recipe.meta else 1
     batch = torch.cat([images, images]) if attacks else images
 
     def run() -> None:
