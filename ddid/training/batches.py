@@ -54,9 +54,8 @@ class Feed:
         """`images` uint8 (N, 3, H, W)."""
         fits = device.type != "cuda" or 2 * images.nbytes < torch.cuda.mem_get_info(device)[0]
         self.images, self.device = images.to(device) if fits else images, device
+        self.pinned = not fits
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         part = self.images[rows.to(self.images.device)]
-        if part.device == self.device:
-            return part
-        return part.pin_memory().to(self.device, non_blocking=True)
+        return part.pin_memory().to(self.device, non_blocking=True) if self.pinned else part

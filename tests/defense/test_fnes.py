@@ -79,6 +79,11 @@ def test_moving_keeps_a_distribution(amount):
     assert moved.min() >= 0
 
 
+def test_an_attack_that_aims_at_no_class_moves_nothing():
+    targets = smooth_labels(LABELS, 4, 0.1)
+    assert torch.allclose(move_probability(targets, LABELS, LABELS, 0.3), targets)
+
+
 def test_omega_stays_in_its_range_and_repeats_with_the_seed():
     fnes = FNES(omega=(0.1, 0.4))
     draws = [draw_omega(fnes, 1000, torch.Generator().manual_seed(5)) for _ in range(2)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddid.defense.meta import Meta, meta_backward, meta_test_mask
+from ddid.defense.meta import Meta, meta_backward, split_rows
 from ddid.errors import InputError
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
@@ -103,31 +103,41 @@ def test_parameters_the_loss_does_not_use_stay_where_they_are(problem, second_or
     assert net[0].weight.grad.abs().sum() > 0
 
 
+def draw(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
 @pytest.mark.parametrize(("split", "groups"), [("identity", LABELS), ("camera", CAMIDS)])
 @pytest.mark.parametrize("seed", range(5))
-def test_halves_are_not_empty_and_share_no_group(split, groups, seed):
-    test = meta_test_mask(LABELS, CAMIDS, split, torch.Generator().manual_seed(seed))
-    assert not set(groups[test].tolist()) & set(groups[~test].tolist())
-    assert 0 < test.sum() < 8
+def test_halves_share_no_group_and_are_the_batch(split, groups, seed):
+    train, test = split_rows(LABELS, CAMIDS, split, draw(seed))
+    assert not set(groups[train].tolist()) & set(groups[test].tolist())
+    assert sorted([*train.tolist(), *test.tolist()]) == list(range(8))
+    assert len(train)
+    assert len(test)
 
 
-def test_identity_split_of_an_even_batch_is_even():
-    test = meta_test_mask(LABELS, CAMIDS, "identity", torch.Generator().manual_seed(0))
-    assert test.sum() == 4
+@pytest.mark.parametrize("split", ["identity", "random"])
+def test_a_batch_that_goes_into_even_halves_does(split):
+    assert [len(rows) for rows in split_rows(LABELS, CAMIDS, split, draw())] == [4, 4]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_group_of_more_than_half_still_leaves_two_halves(seed):
     labels = torch.tensor([0, 0, 0, 0, 0, 1])
-    test = meta_test_mask(labels, labels, "identity", torch.Generator().manual_seed(seed))
-    assert 0 < test.sum() < 6
+    assert all(len(rows) for rows in split_rows(labels, labels, "identity", draw(seed)))
 
 
 def test_one_identity_cannot_be_split():
     with pytest.raises(InputError, match="a batch with one identity"):
-        meta_test_mask(torch.zeros(4), torch.arange(4), "identity", torch.Generator())
+        split_rows(torch.zeros(4), torch.arange(4), "identity", draw())
 
 
 def test_negative_rate_is_refused():
     with pytest.raises(InputError, match="inner rate"):
         Meta(rate=-1.0)
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(InputError, match="splits by identity, camera, random, not 'mood'"):
+        Meta(split="mood")

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from ddid.attack.budget import Budget
-from ddid.defense.refit import classifier_accuracy, refit_classifier, refit_experiment
+from ddid.defense.refit import (
+    classifier_accuracy,
+    hold_out,
+    refit_classifier,
+    refit_experiment,
+)
 from ddid.errors import InputError
 from ddid.model import ModelConfig, ReIDNet
 
@@ -50,12 +55,39 @@ def test_a_part_of_the_images_keeps_the_classes_of_the_whole(net, colours):
         classifier_accuracy(refitted, colours, colours.classes[1:])
 
 
+def test_probes_are_held_out_of_every_identity_that_can_spare_them(colours):
+    short = colours.take(torch.arange(22))  # the last identity has two images
+    rest, held = hold_out(short, 1)
+    assert sorted(rest.paths + held.paths) == sorted(short.paths)
+    assert held.pids.tolist() == short.classes[:-1]
+    assert rest.classes == short.classes
+    assert hold_out(short, 1)[1].paths == held.paths
+    assert hold_out(short, 1, seed=1)[1].paths != held.paths
+    assert len(hold_out(short, 0)[1]) == 0
+    with pytest.raises(InputError, match="no identity has 3 images to spare"):
+        hold_out(short, 3)
+
+
+def test_a_refitted_classifier_knows_the_identities_it_was_fitted_on(net, colours):
+    part = colours.take(colours.pids > 7)
+    refitted = refit_classifier(net, part, steps=100)
+    assert refitted(part.images[:1].float() / 255, heads=True).logits.shape == (1, 3)
+    assert accuracy(refitted, part) > 50
+
+
 def test_the_experiment_compares_each_classifier_with_its_refitted_self(net, colours):
-    table = refit_experiment({"mine": net}, colours, 6, 100, Budget(steps=5))
-    assert list(table.index) == [("mine", "as trained"), ("mine", "refitted")]
-    assert list(table.columns) == ["clean accuracy", "PGD accuracy"]
+    rest, held = hold_out(colours, 1)
+    unseen = (rest.take(rest.pids > 7), held)
+    table = refit_experiment({"mine": net}, rest, held, 100, Budget(steps=5), unseen)
+    kinds = ["as trained", "refitted", "unseen identities"]
+    assert list(table.index) == [("mine", kind) for kind in kinds]
     assert (table["PGD accuracy"] <= table["clean accuracy"]).all()
-    probe = colours.take(torch.linspace(0, len(colours) - 1, 6).long())
-    for kind, head in (("as trained", net), ("refitted", refit_classifier(net, colours, 100))):
-        expected = classifier_accuracy(head, probe, colours.classes)
-        assert table.loc[("mine", kind), "clean accuracy"] == pytest.approx(expected)
+    expected = {
+        "as trained": classifier_accuracy(net, held, rest.classes),
+        "refitted": classifier_accuracy(refit_classifier(net, rest, 100), held, rest.classes),
+        "unseen identities": accuracy(
+            refit_classifier(net, unseen[0], 100), held.take(held.pids > 7)
+        ),
+    }
+    for kind, share in expected.items():
+        assert table.loc[("mine", kind), "clean accuracy"] == pytest.approx(share)

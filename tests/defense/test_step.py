@@ -1,0 +1,186 @@
+"""One training step: attacked by whose guides, softened towards whom, whose gradient is whose."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ddid.attack.budget import Budget
+from ddid.attack.seen import fna, sma
+from ddid.defense.batch import forward_both, in_order
+from ddid.defense.fnes import FNES
+from ddid.defense.meta import Meta
+from ddid.defense.recipes import find_recipe, meta_pool, recipes
+from ddid.defense.step import Draw, Learner
+from ddid.defense.training import Defence
+from ddid.model import ModelConfig, ReIDNet
+from ddid.training.loop import Loop
+
+CPU = torch.device("cpu")
+LABELS = torch.arange(4).repeat_interleave(2)
+CAMIDS = torch.arange(8) % 3
+HALVES = (torch.tensor([0, 1, 4, 5]), torch.tensor([2, 3, 6, 7]))
+
+
+def learner(recipe, seed=0):
+    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    torch.manual_seed(seed)
+    net = ReIDNet(ModelConfig(6, height=32, width=16))
+    nn.init.normal_(net.classifier.weight, std=0.1)
+    return Learner(recipe, net.train(), Budget(8 / 255, 4 / 255, 2), pool=meta_pool(recipe))
+
+
+@pytest.fixture
+def batch():
+    images = torch.rand(8, 3, 32, 16, generator=torch.Generator().manual_seed(3))
+    return learner("metric_at").batch(images, LABELS)
+
+
+def gradient(learner):
+    grads = [p.grad.flatten() for p in learner.net.parameters() if p.grad is not None]
+    return torch.cat(grads)
+
+
+def test_halves_of_two_batches_come_back_in_order():
+    values = torch.arange(8.0)
+    parts = [values[rows] for rows in HALVES]
+    assert torch.equal(in_order(parts, HALVES), values)
+    assert in_order([None, None], HALVES) is None
+
+
+def test_clean_and_attacked_outputs_come_back_in_order(batch):
+    net = learner("metric_at").net.eval()
+    batch = replace(batch, attacked=batch.images.flip(0), attacked_targets=batch.targets)
+    clean, attacked = forward_both(net, batch)
+    assert torch.allclose(clean.embedding, net(batch.images), atol=1e-4)
+    assert torch.allclose(attacked.embedding, net(batch.attacked), atol=1e-4)
+
+
+def test_self_meta_never_aims_at_an_identity_of_the_other_half(batch):
+    """The farthest class of an image that FNES softens towards, and the guides, are of its half."""
+    seen = []
+
+    def spy(self, batch, *rest):
+        result = attack(self, batch, *rest)
+        moved = (result.attacked_targets - batch.targets > 1e-6).nonzero()[:, 1]
+        seen.append((set(moved.tolist()), set(batch.labels.tolist())))
+        return result
+
+    attack, still = Learner.attack, FNES(omega=(0.0, 0.0), shift=0.05)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "attack", spy)
+        whole = learner(replace(find_recipe("ddid-discriminator"), fnes=still))
+        whole.gradient(batch, HALVES, Draw(0, CPU))
+    assert [own for _, own in seen] == [{0, 2}, {1, 3}]
+    assert all(aimed and aimed <= own for aimed, own in seen)
+
+
+def test_attacks_of_the_pool_that_aim_at_nobody_move_no_label(batch):
+    fnes = FNES(shift=0.3, smooth_attacked=0.1, smooth_clean=0.1)
+    subject = learner(replace(find_recipe("ddid"), fnes=fnes))
+    plain = subject.attack(batch, subject.net, Draw(0, CPU), sma)
+    aimed = subject.attack(batch, subject.net, Draw(0, CPU), fna)
+    assert torch.allclose(plain.attacked_targets, batch.targets)
+    assert not torch.allclose(aimed.attacked_targets, batch.targets)
+
+
+def test_the_pool_attacks_the_meta_test_half_alone(batch):
+    meta, crafted = Meta(attacks=("sma", "ifgsm")), []
+
+    def spy(self, batch, forward, draw, craft=None):
+        crafted.append(craft or self.recipe.craft)
+        return attack(self, batch, forward, draw, craft)
+
+    attack = Learner.attack
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "attack", spy)
+        subject = learner(replace(find_recipe("metric_at+meta"), meta=meta))
+        for seed in range(8):
+            subject.gradient(batch, HALVES, Draw(seed, CPU))
+    assert set(crafted[0::2]) == {fna}
+    assert {craft.__name__ for craft in crafted[1::2]} == {"sma", "ifgsm"}
+
+
+def test_half_batches_are_self_meta_without_looking_ahead(batch):
+    """The controls' terms are means over the whole batch, self-meta's sum over two halves."""
+    still = replace(find_recipe("metric_at+meta"), meta=Meta(rate=0.0))
+    apart, meta = learner("half_batches"), learner(still)
+    apart.gradient(batch, HALVES, Draw(5, CPU))
+    meta.gradient(batch, HALVES, Draw(5, CPU))
+    alike = torch.cosine_similarity(gradient(apart), gradient(meta), dim=0)
+    assert alike > 0.95  # triplets average over the violated ones, which are not two equal halves
+    for name in ("classifier.weight",):
+        one, two = (dict(s.net.named_parameters())[name].grad for s in (apart, meta))
+        assert torch.allclose(2 * one, two, rtol=0.1, atol=0.02 * two.abs().max().item())
+
+
+@pytest.mark.parametrize("part", ["guides", "statistics", "triplets"])
+def test_each_part_kept_within_halves_changes_the_gradient(part, batch):
+    plain = learner("metric_at")
+    kept = learner(replace(find_recipe("metric_at"), by_half=(part,)))
+    plain.gradient(batch, None, Draw(5, CPU))
+    kept.gradient(batch, HALVES, Draw(5, CPU))
+    assert not torch.allclose(gradient(plain), gradient(kept), rtol=1e-3)
+
+
+def test_attacking_ahead_differs_by_the_look_ahead_alone(batch):
+    def after(rate, ahead):
+        recipe = replace(find_recipe("metric_at+meta"), meta=Meta(rate=rate, ahead=ahead))
+        subject = learner(recipe)
+        subject.net.eval()  # BatchNorm's running statistics move between the two attacks otherwise
+        subject.net.train = lambda mode=True: subject.net
+        subject.gradient(batch, HALVES, Draw(1, CPU))
+        return gradient(subject)
+
+    assert torch.allclose(after(0.0, ahead=True), after(0.0, ahead=False), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(after(0.5, ahead=True), after(0.5, ahead=False), rtol=1e-3)
+
+
+WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "unique_dim", "equal"}
+
+
+class Syncs(TorchDispatchMode):
+    """Counts what would wait for an accelerator: values read, shapes that depend on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket._qualified_op_name.split("::")[1]
+        chosen = args[1] if name in ("index", "index_put", "_index_put_impl_") else []
+        masks = [i for i in chosen if isinstance(i, torch.Tensor) and i.dtype == torch.bool]
+        if name in WAITS or masks:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_counter_of_waits_finds_some():
+    values = torch.rand(4)
+    with Syncs() as syncs:
+        _ = float(values[0]), values[values > 2], values.nonzero(), values[torch.tensor([0, 1])]
+    assert syncs.found == ["_local_scalar_dense", "index", "nonzero"]
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_step_waits_for_the_device_five_times_at_most(name, batch):
+    """Halves are drawn on the host beforehand, so all tensors here would be the device's."""
+    subject = learner(name)
+    subject = replace(subject, source=learner("none", seed=1).net.eval())
+    if subject.recipe.discriminator:
+        from ddid.defense.discriminator import Discriminator
+
+        subject = replace(subject, discriminator=Discriminator(subject.net.width))
+    draw = Draw(0, CPU)
+    with Syncs() as syncs:
+        subject.gradient(batch, HALVES, draw)
+    assert len(syncs.found) <= 5, syncs.found
+
+
+def test_all_processes_share_one_batch(colours, short):
+    task = Defence(find_recipe("metric_at"), colours, short)
+    assert task.batches.shape == (short.steps, 8)
+    report = Loop(task, short.fit).take(0)
+    assert torch.isfinite(report["gradient_norm"])
