@@ -1,7 +1,6 @@
 """How good the synthetic images are, judged by models that never saw one."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ddid.balance.bias import effective_images, nearest_difference, thumbnails
-from ddid.balance.gate import Judge
-from ddid.balance.network import Generator
-from ddid.balance.sampler import SOLVERS
-from ddid.balance.synthesis import Sampling, draw_images
-from ddid.data.images import ImageSet, to_unit
+from ddid.balance.judge import Judge
+from ddid.data.images import ImageSet
 from ddid.errors import require
 from ddid.model import embed
+
+NEIGHBOURS = 3  # of precision and recall (Kynkäänniemi et al. 2019)
+RARE = 0.05  # share of photographs that are nearer to another than what counts as a copy
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:
@@ -38,6 +37,39 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     return float(shift + sigma_1.trace() + sigma_2.trace() - 2 * cross)
 
 
+def precision_recall(real: Tensor, made: Tensor) -> tuple[float, float]:
+    """Shares of `made` (m, D) near real features (n, D), and of `real` near made ones.
+
+    Near: within the distance of a feature of the other side to its third neighbour there
+    (Kynkäänniemi et al. 2019).
+    """
+    return _covered(made, real), _covered(real, made)
+
+
+def _covered(points: Tensor, by: Tensor) -> float:
+    k = min(NEIGHBOURS + 1, len(by))  # itself is the first
+    radius = torch.cat([torch.cdist(part, by).kthvalue(k).values for part in by.split(512)])
+    near = [(torch.cdist(part, by) <= radius).any(1) for part in points.split(512)]
+    return torch.cat(near).double().mean().item()
+
+
+def copy_test(real: ImageSet, made: ImageSet) -> dict[str, float]:
+    """Are drafts nearer to a training image than photographs are to another?
+
+    Returns:
+        `copies` and `copies_person`: share of `made` nearer to its nearest real image than all
+        but 5 % of the real ones are to theirs, by thumbnails of the whole image and of its middle,
+        where the person stands; 0.05 is what photographs have.
+    """
+    found = {}
+    for name, crop in {"copies": 0, "copies_person": real.images.shape[-1] // 4}.items():
+        width = real.images.shape[-1] - crop
+        thumbs, others = (thumbnails(s.images[..., crop:width]) for s in (real, made))
+        limit = nearest_difference(thumbs).quantile(RARE)
+        found[name] = (nearest_difference(others, thumbs) < limit).double().mean().item()
+    return found
+
+
 def quality_report(
     real: ImageSet, synthetic: ImageSet, judge: Judge, seed: int = 0
 ) -> dict[str, Any]:
@@ -52,35 +84,36 @@ def quality_report(
 
     Returns:
         - `frechet_synthetic`, `frechet_real`: real ↔ synthetic, and one half of real ↔ the other;
+          `precision_…`, `recall_…` of the same pairs;
         - `identity_agreement`, `camera_agreement`: shares of synthetic images whose label the judge
           gives, and the same with the suffix `_unseen` over pairs of identity and camera that no
-          real image shows (None if there are none);
-        - `nearest_synthetic`, `nearest_real`: median thumbnail difference to the nearest real image
-          (of another frame); well below the real one means copies;
+          real image shows (None if there are none), `_real` over photographs held out;
+        - `copies`, `copies_person`: of `copy_test`;
         - `diversity_synthetic`, `diversity_real`: mean over identities of the effective number of
           images as a share of their number.
     """
     features, made = (embed(judge.features, s.images) for s in (real, synthetic))
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
     halves = features[order].chunk(2)
-    identity, camera = (rank == 1 for rank in judge.agreement(synthetic))
+    identity, camera = (lead > 0 for lead in judge.scores(synthetic))
     pairs = set(zip(real.pids.tolist(), real.camids.tolist(), strict=True))
     labels = zip(synthetic.pids.tolist(), synthetic.camids.tolist(), strict=True)
     unseen = torch.tensor([pair not in pairs for pair in labels])
-    thumbs, made_thumbs = thumbnails(real.images), thumbnails(synthetic.images)
     centre = features.mean(0)
-    return {
-        "frechet_synthetic": frechet_distance(features, made),
-        "frechet_real": frechet_distance(*halves),
+    report: dict[str, Any] = {
         "identity_agreement": _share(identity),
         "camera_agreement": _share(camera),
+        "identity_agreement_real": judge.identity.right,
+        "camera_agreement_real": judge.camera.right if judge.camera else None,
         "identity_agreement_unseen": _share(identity[unseen]),
         "camera_agreement_unseen": _share(camera[unseen]),
-        "nearest_synthetic": nearest_difference(made_thumbs, thumbs).median().item(),
-        "nearest_real": nearest_difference(thumbs).median().item(),
         "diversity_synthetic": diversity(made - centre, synthetic.pids),
         "diversity_real": diversity(features - centre, real.pids),
     }
+    for name, pair in {"synthetic": (features, made), "real": halves}.items():
+        report[f"frechet_{name}"] = frechet_distance(*pair)
+        report[f"precision_{name}"], report[f"recall_{name}"] = precision_recall(*pair)
+    return report | copy_test(real, synthetic)
 
 
 def diversity(features: Tensor, pids: Tensor) -> float | None:
@@ -90,41 +123,19 @@ def diversity(features: Tensor, pids: Tensor) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def solver_errors(
-    generator: Generator, rows: pd.DataFrame, sampling: Sampling, steps: Sequence[int]
-) -> pd.DataFrame:
-    """How far each solver's images are from the equation's exact solution, and what they cost.
-
-    Args:
-        generator: to draw from.
-        rows: of a plan, drawn in one batch.
-        sampling: guidance and first noise level.
-        steps: numbers of steps to compare; four times the largest, by Heun, counts as exact.
-
-    Returns:
-        `solver`, `steps`, `evaluations` of the denoiser, and `error`, the root mean square
-        difference of pixels in [0, 1].
-    """
-    require(bool(steps), "no numbers of steps to compare the solvers at: give some, say 6, 12, 24")
-    exact = draw_images(generator, rows, replace(sampling, solver="heun", steps=4 * max(steps)))
-    table = []
-    for way in (replace(sampling, solver=s, steps=n) for s in SOLVERS for n in steps):
-        difference = to_unit(draw_images(generator, rows, way)) - to_unit(exact)
-        error = difference.square().mean().sqrt().item()
-        table.append((way.solver, way.steps, way.evaluations, error))
-    return pd.DataFrame(table, columns=["solver", "steps", "evaluations", "error"])
-
-
 def quality_table(reports: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Reports by name as a table: a measure a row, a report a column, real images in the last."""
     rows = {
         "Fréchet distance to real": ("frechet_synthetic", "frechet_real"),
-        "nearest real image (RMS)": ("nearest_synthetic", "nearest_real"),
+        "precision": ("precision_synthetic", "precision_real"),
+        "recall": ("recall_synthetic", "recall_real"),
         "diversity in an identity": ("diversity_synthetic", "diversity_real"),
-        "identity recognised": ("identity_agreement", ""),
-        "camera recognised": ("camera_agreement", ""),
+        "identity recognised": ("identity_agreement", "identity_agreement_real"),
+        "camera recognised": ("camera_agreement", "camera_agreement_real"),
         "identity, unseen pairs": ("identity_agreement_unseen", ""),
         "camera, unseen pairs": ("camera_agreement_unseen", ""),
+        "nearer to an image than photographs": ("copies", ""),
+        "… its person alone": ("copies_person", ""),
     }
     columns = {
         name: [report[made] for made, _ in rows.values()] for name, report in reports.items()

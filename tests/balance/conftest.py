@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ddid.balance.network import Generator, GeneratorConfig, build, unet_settings
+from ddid.balance.edm import Denoiser
+from ddid.balance.network import Generator, GeneratorConfig, ReferenceUNet
+from ddid.balance.references import References
 from ddid.data.images import ImageSet
 
 PIDS, CAMIDS = [3, 7, 20], [1, 2]
@@ -35,18 +37,22 @@ def manifest(real) -> pd.DataFrame:
     return pd.DataFrame(columns).assign(split="train", origin="real")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> GeneratorConfig:
-    unet = unet_settings((16, 32), patch=2)
-    return GeneratorConfig(tuple(PIDS), tuple(CAMIDS), *SIZE, unet)
+    return GeneratorConfig(tuple(PIDS), tuple(CAMIDS), *SIZE, channels=(16, 32))
 
 
 @pytest.fixture
 def generator(config) -> Generator:
     torch.manual_seed(0)
-    denoiser = build(config, 0.3).eval()
-    torch.nn.init.normal_(denoiser.network.unet.conv_out.weight, std=0.1)  # past its start
-    return Generator(denoiser, config)
+    network = ReferenceUNet(config)
+    torch.nn.init.normal_(network.unet.conv_out.weight, std=0.1)  # past its start
+    return Generator(Denoiser(network, 0.3).eval(), config)
+
+
+@pytest.fixture(scope="session")
+def references(real, config) -> References:
+    return References(real, config, torch.device("cpu"))
 
 
 @pytest.fixture

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from ddid.balance.gate import JudgeTraining, train_judge
+from ddid.balance.judge import JudgeTraining, train_judge
 from ddid.balance.quality import (
+    copy_test,
     diversity,
     frechet_distance,
+    precision_recall,
     quality_report,
     quality_table,
-    solver_errors,
 )
-from ddid.balance.synthesis import Sampling
 from ddid.data.images import ImageSet
 from ddid.errors import InputError
 
@@ -45,7 +45,7 @@ def test_diversity_is_one_for_orthogonal_images_and_skips_the_lonely():
 
 @pytest.fixture(scope="module")
 def judge(real, tmp_path_factory):
-    training = JudgeTraining(steps=40, classes=3)
+    training = JudgeTraining(epochs=20, classes=3)
     return train_judge(real, training, tmp_path_factory.mktemp("judge"))
 
 
@@ -57,7 +57,7 @@ def test_good_images_score_better_than_noise(judge, real):
     assert good["identity_agreement"] == good["camera_agreement"] == 1
     assert bad["identity_agreement"] < 0.7
     assert good["frechet_synthetic"] < bad["frechet_synthetic"]
-    assert good["nearest_synthetic"] < bad["nearest_synthetic"]
+    assert good["precision_synthetic"] > bad["precision_synthetic"]
     assert good["identity_agreement_unseen"] is None
     table = quality_table({"good": good, "bad": bad})
     assert table.loc["identity recognised", "good"] == 1
@@ -75,13 +75,21 @@ def test_unseen_pairs_are_counted_apart(judge, real):
     assert quality_report(seen, wrong, judge)["camera_agreement_unseen"] == 0
 
 
-def test_solvers_are_compared_at_some_numbers_of_steps(generator, plan):
-    with pytest.raises(InputError, match="no numbers of steps to compare"):
-        solver_errors(generator, plan.head(2), Sampling(), [])
+def test_precision_and_recall_equal_their_loop():
+    draw = torch.Generator().manual_seed(0)
+    real, made = torch.randn(12, 2, generator=draw), 2 * torch.randn(9, 2, generator=draw)
+    for points, by, found in zip(
+        (made, real), (real, made), precision_recall(real, made), strict=True
+    ):
+        hits = 0
+        for point in points:
+            radii = [sorted((b - other).norm() for other in by)[3] for b in by]
+            near = [(point - b).norm() <= r for b, r in zip(by, radii, strict=True)]
+            hits += any(near)
+        assert found == pytest.approx(hits / len(points))
 
 
-def test_more_steps_come_nearer_to_the_exact_image(generator, plan):
-    table = solver_errors(generator, plan.head(2), Sampling(), [4, 16])
-    for solver, errors in table.groupby("solver")["error"]:
-        assert errors.is_monotonic_decreasing, solver
-    assert table["evaluations"].tolist() == [7, 31, 4, 16]
+def test_copies_are_nearer_than_photographs(real):
+    assert copy_test(real, real) == {"copies": 1, "copies_person": 1}
+    far = ImageSet(255 - real.images, real.pids, real.camids, real.paths)
+    assert copy_test(real, far) == {"copies": 0, "copies_person": 0}

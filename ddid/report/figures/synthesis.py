@@ -3,11 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
-import seaborn
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -37,19 +34,32 @@ def real_beside_synthetic(pairs: Mapping[str, tuple[Tensor, Tensor]], columns: i
 
 
 @paper_style
-def exemplar_views(person: Tensor, views: Tensor, cameras: Sequence[int]) -> Drawn:
-    """Where an image shows its person, and one exemplar as each camera would see it.
+def told_and_drawn(rows: Mapping[str, Tensor]) -> Drawn:
+    """What the network was shown for some drafts, and what it drew, a column each.
 
-    Left: where the training images show their person (white: always). Then one image, recoloured
-    and placed as each camera would see it.
+    From above: the source, with its camera's colours taken away; another image of the person; what
+    the wanted camera sees, with somebody else in it; the draft. Look for the person of the first
+    row before a place like that of the third.
 
     Args:
-        person: (h, w) in [0, 1].
-        views: (C, 3, h, w) in [0, 1].
-        cameras: their C numbers.
+        rows: row label to images, uint8 (n, 3, H, W), as many in each.
     """
-    images = torch.cat([person.cpu().expand(1, 3, -1, -1), views.cpu()])
-    return _sheet({"": (255 * images).round().byte()}, ["person", *map(str, cameras)]), {}
+    return _sheet(rows), {}
+
+
+@paper_style
+def guidance_grid(rows: Mapping[str, Tensor], heads: Sequence[str]) -> Drawn:
+    """One draft under other guidance weights and starts.
+
+    The same seed in every picture. Columns: how strongly the draft follows person and camera, each
+    an extrapolation from not being told (1: plain conditional sampling). Rows: the noise level the
+    translation starts from; a higher one keeps less of where the person stood.
+
+    Args:
+        rows: row label to images, uint8 (n, 3, H, W).
+        heads: the n columns' labels.
+    """
+    return _sheet(rows, heads), {}
 
 
 @paper_style
@@ -57,9 +67,9 @@ def denoising(images: Tensor, sigmas: Sequence[float]) -> Drawn:
     """What the denoiser believes the image is, from pure noise (left) to the sample (right).
 
     Columns: noise level σ, in standard deviations of pixels that span −1 to 1. Shown is the
-    estimate D(x; σ), not its noisy input x: where the input is noise alone, the best estimate is
-    the mean image of the asked identity and camera, so a blurred person is there from the start;
-    pose and detail come as σ falls.
+    estimate D(x; σ), not its noisy input x: where noise hides the input, the best estimate is made
+    of what the network is told, so the person is there from the start; the place and detail come as
+    σ falls.
 
     Args:
         images: D(x; σ) at every step, uint8 (steps, n, 3, H, W).
@@ -85,27 +95,6 @@ def kept_and_rejected(groups: Mapping[str, tuple[Tensor, int]], columns: int = 1
         spread = torch.linspace(0, len(images) - 1, min(columns, len(images))).long()
         rows[f"{verdict}\n({count})"] = _filled(images[spread], columns)
     return _sheet(rows), {}
-
-
-@paper_style
-def solver_curves(table: pd.DataFrame) -> Drawn:
-    """Error of each solver against its cost.
-
-    Root mean square difference of pixels in [0, 1] to the image that Heun's method draws from the
-    same noise in {exact} steps, which counts as exact. Lower is better, further left is cheaper.
-
-    Args:
-        table: of `solver_errors`.
-    """
-    figure, axes = new_figure(3.8, 2.4)
-    ax = seaborn.lineplot(
-        table, x="evaluations", y="error", hue="solver", style="solver", markers=True, ax=axes[0, 0]
-    )
-    ax.set(xlabel="evaluations of the denoiser", ylabel="RMS difference of pixels", yscale="log")
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(ScalarFormatter())
-    ax.legend(title=None)
-    return figure, {"exact": 4 * table["steps"].max()}
 
 
 def _sheet(rows: Mapping[str, Tensor], heads: Sequence[str] = ()) -> Figure:

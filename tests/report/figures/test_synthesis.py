@@ -1,14 +1,13 @@
 """Figures of synthesis show the images they are given."""
 
 import numpy as np
-import pandas as pd
 import torch
 
 from ddid.report.figures.synthesis import (
-    exemplar_views,
+    guidance_grid,
     kept_and_rejected,
     real_beside_synthetic,
-    solver_curves,
+    told_and_drawn,
 )
 
 
@@ -18,14 +17,17 @@ def shown(figure):
     return np.asarray(ax.images[0].get_array()), heads
 
 
-def test_an_exemplar_is_shown_beside_the_person_s_place_camera_by_camera():
-    views = torch.rand(2, 3, 8, 4, generator=torch.Generator().manual_seed(0))
-    person = torch.linspace(0, 1, 32).view(8, 4)
-    sheet, heads = shown(exemplar_views(person, views, (3, 5)))
-    assert heads == ["person", "3", "5"]
-    assert sheet[2:, 2:6, 0].argmax() == 31
-    expected = (views[1].permute(1, 2, 0) * 255).round().byte().numpy()
-    assert np.array_equal(sheet[2:, -4:], expected)
+def test_what_was_told_stands_above_what_was_drawn():
+    rows = {"told": torch.zeros(2, 3, 8, 4), "drawn": torch.full((2, 3, 8, 4), 200)}
+    sheet, heads = shown(told_and_drawn({name: row.byte() for name, row in rows.items()}))
+    assert heads == []
+    assert (sheet[2:10, 2:6].max(), sheet[12:20, 2:6].min()) == (0, 200)
+
+
+def test_guidance_is_labelled_on_both_sides():
+    figure = guidance_grid({"5": torch.zeros(2, 3, 8, 4).byte()}, ["1 / 1", "2 / 1"])
+    assert shown(figure)[1] == ["1 / 1", "2 / 1"]
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "5"
 
 
 def test_missing_synthetic_images_stay_white():
@@ -42,14 +44,3 @@ def test_verdicts_show_several_identities():
     sheet, _ = shown(kept_and_rejected({"kept": (images, 9), "copy": (images[:1], 1)}, columns=3))
     assert [int(sheet[5, x, 0]) for x in (3, 9, 15)] == [0, 4, 8]
     assert [int(sheet[15, x, 0]) for x in (3, 9, 15)] == [0, 255, 255]
-
-
-def test_solver_figure_says_what_counts_as_exact():
-    rows = [
-        (solver, n, n * 2 - (solver == "heun")) for solver in ("heun", "multistep") for n in (6, 12)
-    ]
-    table = pd.DataFrame(rows, columns=["solver", "steps", "evaluations"]).assign(error=0.1)
-    figure = solver_curves(table)
-    assert "in 48 steps" in figure.texts[0].get_text().replace("\n", " ")
-    names = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
-    assert names == {"heun", "multistep"}

@@ -7,7 +7,8 @@ import torch
 from diffusers import EDMEulerScheduler
 from torch import nn
 
-from ddid.balance.diffusion import (
+from ddid.balance.edm import (
+    Condition,
     Denoiser,
     Guidance,
     NoisyBatch,
@@ -17,7 +18,6 @@ from ddid.balance.diffusion import (
     loss_weight,
     precondition,
     to_pixels,
-    training_sigma,
 )
 from ddid.errors import InputError
 
@@ -70,13 +70,6 @@ def test_preconditioning_agrees_with_diffusers():
     assert torch.allclose(ours, scheduler.precondition_outputs(noisy, output, sigma))
 
 
-def test_training_noise_is_log_normal():
-    draws = torch.randn(200_000, generator=torch.Generator().manual_seed(1))
-    logs = training_sigma(draws).log()
-    assert logs.mean().item() == pytest.approx(-1.2, abs=0.02)
-    assert logs.std().item() == pytest.approx(1.2, abs=0.02)
-
-
 def test_denoiser_is_the_formula_for_each_image():
     network = Recorder()
     noisy = torch.randn(2, 3, 4, 2)
@@ -112,8 +105,8 @@ def test_centring_is_undone():
     assert centre(torch.tensor([0.0, 1.0])).tolist() == [-1, 1]
 
 
-class Labels(nn.Module):
-    """D = a number per (identity, camera); counts its calls."""
+class Told(nn.Module):
+    """D = a number per (identity, camera), and per image shown; counts its calls."""
 
     def __init__(self):
         super().__init__()
@@ -121,9 +114,10 @@ class Labels(nn.Module):
         self.table = torch.cat([self.table, torch.tensor([[0.5, 0.25, 1.0]])])  # no identity
         self.calls, self.images = 0, 0
 
-    def forward(self, noisy, sigma, identity, camera):
+    def forward(self, noisy, sigma, told):
         self.calls, self.images = self.calls + 1, self.images + len(noisy)
-        return self.table[identity, camera].view(-1, 1, 1, 1) + 0 * noisy
+        shown = told.source + 10 * told.person + 100 * told.place
+        return self.table[told.identity, told.camera].view(-1, 1, 1, 1) + shown
 
 
 @pytest.mark.parametrize(
@@ -131,13 +125,15 @@ class Labels(nn.Module):
     [((1, 1), 1), ((2, 2), 2), ((3, 1.5), 3), ((1, 2), 2), ((0, 0), 1), ((2, 0), 2)],
 )
 def test_guidance_is_its_formula_in_one_batch(weights, copies):
-    denoiser = Labels()
-    identity, camera = torch.tensor([0, 1]), torch.tensor([1, 0])
-    w_i, w_c = weights
+    denoiser, (w_i, w_c) = Told(), weights
     noisy = torch.randn(2, 3, 2, 2)
-    found = guide(denoiser, identity, camera, (2, 2), Guidance(w_i, w_c))(noisy, torch.tensor(1.0))
+    shown = [torch.full_like(noisy, value) for value in (1.0, 2.0, 3.0)]
+    told = Condition(*shown, torch.tensor([0, 1]), torch.tensor([1, 0]))
+    found = guide(denoiser, told, (2, 2), Guidance(w_i, w_c))(noisy, torch.tensor(1.0))
     for k, (i, c) in enumerate([(0, 1), (1, 0)]):
-        free, one, both = (denoiser.table[a, b] for a, b in ((2, 2), (i, 2), (i, c)))
+        free = denoiser.table[2, 2]
+        one = denoiser.table[i, 2] + 1 + 20
+        both = denoiser.table[i, c] + 1 + 20 + 300
         wanted = free + w_i * (one - free) + w_c * (both - one)
         assert found[k].mean().item() == pytest.approx(wanted.item(), rel=1e-5)
     assert denoiser.calls == 1

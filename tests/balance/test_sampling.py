@@ -1,13 +1,21 @@
 """The samplers on a Gaussian, whose equation has a known answer, and against diffusers'."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 
-from ddid.balance.sampler import SOLVERS, heun, karras_sigmas, multistep
+from ddid.balance.sampling import (
+    SOLVERS,
+    Sampling,
+    draw_images,
+    heun,
+    karras_sigmas,
+    multistep,
+)
 from ddid.errors import InputError
 
 MEAN, STD = 0.4, 0.25
@@ -27,7 +35,7 @@ def error(solve, steps):
     noise = torch.randn(64, 1, 1, 1, generator=torch.Generator().manual_seed(0)).double()
     sigmas = karras_sigmas(steps, sigma_min=1e-4)
     exact = flow(sigmas[0] * noise, sigmas[0].item(), 0.0)
-    return (solve(gaussian, noise, sigmas) - exact).abs().max().item()
+    return (solve(gaussian, sigmas[0] * noise, sigmas) - exact).abs().max().item()
 
 
 def test_schedule_equals_its_loop():
@@ -59,7 +67,7 @@ def test_one_step_of_heun_by_hand():
     slope_ahead = (ahead - gaussian(ahead, after)) / after
     wanted = gaussian(x * now + (after - now) * (slope + slope_ahead) / 2, after)
     sigmas = torch.tensor([now, after, 0.0], dtype=torch.float64)
-    found = heun(gaussian, torch.full((1, 1, 1, 1), x, dtype=torch.float64), sigmas)
+    found = heun(gaussian, torch.full((1, 1, 1, 1), x * now, dtype=torch.float64), sigmas)
     assert found.item() == pytest.approx(wanted)
 
 
@@ -82,7 +90,7 @@ def test_multistep_agrees_with_diffusers():
     noise = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1)).double()
     scheduler = EDMDPMSolverMultistepScheduler(sigma_data=0.33, final_sigmas_type="zero")
     theirs = trajectory(scheduler, 20, noise)
-    ours = multistep(gaussian, noise, karras_sigmas(20))
+    ours = multistep(gaussian, 80 * noise, karras_sigmas(20))
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
@@ -90,7 +98,7 @@ def test_heun_beats_diffusers_first_order_sampler():
     noise = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(2)).double()
     exact = flow(80 * noise, 80.0, 0.0)
     euler = (trajectory(EDMEulerScheduler(), 20, noise) - exact).abs().max()
-    ours = (heun(gaussian, noise, karras_sigmas(20)) - exact).abs().max()
+    ours = (heun(gaussian, 80 * noise, karras_sigmas(20)) - exact).abs().max()
     assert ours < euler / 2
 
 
@@ -104,3 +112,43 @@ def test_watchers_see_every_step(solve):
 def test_one_step_is_refused():
     with pytest.raises(InputError, match="at least 2"):
         karras_sigmas(1)
+
+
+FAST = Sampling(steps=3)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_images_do_not_depend_on_the_batch(generator, references, plan, solver):
+    sampling = replace(FAST, solver=solver)
+    together = draw_images(generator, references, plan, sampling)
+    for i in range(len(plan)):
+        alone = draw_images(generator, references, plan.iloc[[i]], sampling)[0]
+        assert (together[i].int() - alone.int()).abs().max() <= 1
+        assert (together[i] != alone).float().mean() < 0.01
+
+
+def test_a_translation_from_almost_no_noise_is_its_start(generator, references, plan):
+    faint = replace(FAST, sigma_max=2e-3, sigma_min=1e-3)
+    picks = references.choose(plan)
+    camera = references.config.labels(picks.source * 0 + 3, torch.tensor(plan["camid"].tolist()))[1]
+    start = references.matched(picks.source, camera) * 127.5 + 127.5
+    found = draw_images(generator, references, plan, faint)
+    assert (found - start.clamp(0, 255)).abs().max() < 3
+
+
+def test_labels_alone_see_no_image(generator, references, plan, real, config):
+    alone = replace(FAST, way="labels", sigma_max=20.0)
+    others = type(references)(replace(real, images=255 - real.images), config, references.device)
+    one, other = (draw_images(generator, r, plan, alone) for r in (references, others))
+    assert torch.equal(one, other)
+    shown = replace(alone, way="references")
+    one, other = (draw_images(generator, r, plan, shown) for r in (references, others))
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"solver": "rk4"}, {"steps": 1}, {"batch": 0}, {"way": "up"}, {"sigma_min": 6.0}]
+)
+def test_impossible_sampling_is_refused(wrong):
+    with pytest.raises(InputError):
+        Sampling(**wrong)

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from ddid.errors import require
 
-P_MEAN, P_STD = -1.2, 1.2  # ln σ in training ~ N(P_MEAN, P_STD²) [summary: EDM]
-
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """D(x; σ): noisy images (B, …) and a noise level, (B,) or a scalar, to clean images (B, …)."""
 
@@ -51,11 +49,6 @@ def loss_weight(sigma: Tensor, sigma_data: Tensor | float) -> Tensor:
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
-def training_sigma(normal: Tensor) -> Tensor:
-    """Noise levels to train on from standard normal draws, same shape [summary]."""
-    return (P_MEAN + P_STD * normal).exp()
-
-
 def centre(images: Tensor) -> Tensor:
     """Pixels in [0, 1] → [-1, 1]."""
     return images * 2 - 1
@@ -66,11 +59,26 @@ def to_pixels(centred: Tensor) -> Tensor:
     return ((centred + 1) / 2).clamp(0, 1)
 
 
+class Condition(NamedTuple):
+    """What the network is told beside a noisy image; a zero image and a null label tell nothing."""
+
+    source: Tensor
+    """(B, 3, H, W): an image of the person as it stands, less its camera's colours."""
+    person: Tensor
+    """(B, 3, H, W): another image of the person, less its camera's colours."""
+    place: Tensor
+    """(B, 3, H, W): what the camera sees, centred, with somebody else in it."""
+    identity: Tensor
+    """(B,) label indices."""
+    camera: Tensor
+    """(B,) label indices."""
+
+
 class Denoiser(nn.Module):
-    """D(x; σ) around a network `F(x, c_noise, *condition)`.
+    """D(x; σ) around a network `F(x, c_noise, condition)`.
 
     Args:
-        network: F, images (B, 3, H, W), noise (B,) and conditions to (B, 3, H, W).
+        network: F, images (B, 3, H, W), noise (B,) and a condition to (B, 3, H, W).
         sigma_data: measured from the data; 0.33 on the street, not EDM's 0.5.
     """
 
@@ -82,7 +90,7 @@ class Denoiser(nn.Module):
         self.network = network
         self.register_buffer("sigma_data", torch.tensor(sigma_data, dtype=torch.float32))
 
-    def forward(self, noisy: Tensor, sigma: Tensor, *condition: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, sigma: Tensor, *condition: Condition) -> Tensor:
         """Denoised images (B, 3, H, W) in float32; `sigma` is (B,) or a scalar."""
         sigma = sigma.to(noisy).expand(len(noisy))
         c = precondition(sigma.view(-1, 1, 1, 1), self.sigma_data)
@@ -96,32 +104,42 @@ class NoisyBatch(NamedTuple):
     images: Tensor  # y, centred, (B, 3, H, W)
     noise: Tensor  # n, standard normal, same shape
     sigma: Tensor  # (B,)
-    condition: tuple[Tensor, ...] = ()  # further inputs of the network, each (B, …)
+    condition: Condition | None = None
 
 
 def edm_loss(denoise: nn.Module, batch: NoisyBatch, sigma_data: Tensor | float) -> Tensor:
     """Mean over batch and pixels of λ(σ) (D(y + σn; σ) − y)² [summary]."""
     sigma = batch.sigma.view(-1, 1, 1, 1)
-    noisy = batch.images + sigma * batch.noise
-    error = denoise(noisy, batch.sigma, *batch.condition) - batch.images
-    return (loss_weight(sigma, sigma_data) * error**2).mean()
+    told = () if batch.condition is None else (batch.condition,)
+    denoised = denoise(batch.images + sigma * batch.noise, batch.sigma, *told)
+    return (loss_weight(sigma, sigma_data) * (denoised - batch.images) ** 2).mean()
 
 
 class Guidance(NamedTuple):
-    """How strongly a sample follows its labels; 1 and 1 is plain conditional sampling."""
+    """How strongly a sample follows person and camera; 1 and 1 is plain conditional sampling."""
 
-    identity: float = 1.5
-    camera: float = 1.5
+    identity: float = 1.0
+    camera: float = 1.0
+
+
+def hide(condition: Condition, nulls: tuple[int, int], what: str) -> Condition:
+    """The condition without its `identity` (label, source, person) or its `camera` (label, place).
+
+    Args:
+        condition: what is told.
+        nulls: the index that stands for no identity, and for no camera.
+        what: `identity` or `camera`.
+    """
+    names = ("source", "person") if what == "identity" else ("place",)
+    null = nulls[what == "camera"]
+    blank = {name: torch.zeros_like(getattr(condition, name)) for name in names}
+    return condition._replace(**blank, **{what: torch.full_like(getattr(condition, what), null)})
 
 
 def guide(
-    denoiser: nn.Module,
-    identity: Tensor,
-    camera: Tensor,
-    nulls: tuple[int, int],
-    weights: Guidance,
+    denoiser: nn.Module, condition: Condition, nulls: tuple[int, int], weights: Guidance
 ) -> Denoise:
-    """Classifier-free guidance (Ho and Salimans 2022) with a weight for each of the two labels.
+    """Classifier-free guidance (Ho and Salimans 2022) with a weight for person and for camera.
 
         D = D(∅, ∅) + w_i (D(i, ∅) − D(∅, ∅)) + w_c (D(i, c) − D(i, ∅))
 
@@ -129,26 +147,21 @@ def guide(
     one to take last. The terms with a non-zero coefficient are evaluated in one batch.
 
     Args:
-        denoiser: D(x, σ, identity, camera).
-        identity: label indices (B,).
-        camera: label indices (B,).
+        denoiser: D(x, σ, condition).
+        condition: i and c, labels and images.
         nulls: the index that stands for no identity, and for no camera.
         weights: w_i and w_c.
     """
     w_i, w_c = weights
-    no_identity, no_camera = (
-        torch.full_like(label, null) for label, null in zip((identity, camera), nulls, strict=True)
-    )
-    terms = [
-        (w_c, identity, camera),
-        (w_i - w_c, identity, no_camera),
-        (1 - w_i, no_identity, no_camera),
-    ]
-    coefficients, identities, cameras = zip(*(t for t in terms if t[0] != 0), strict=True)
-    copies, labels = len(coefficients), (torch.cat(identities), torch.cat(cameras))
+    alone = hide(condition, nulls, "camera")
+    nothing = hide(alone, nulls, "identity")
+    terms = [(w_c, condition), (w_i - w_c, alone), (1 - w_i, nothing)]
+    coefficients, told = zip(*(term for term in terms if term[0] != 0), strict=True)
+    together = Condition(*(torch.cat(parts) for parts in zip(*told, strict=True)))
+    copies = len(told)
 
     def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
-        together = denoiser(noisy.repeat(copies, 1, 1, 1), sigma, *labels).chunk(copies)
-        return sum(c * part for c, part in zip(coefficients, together, strict=True))
+        found = denoiser(noisy.repeat(copies, 1, 1, 1), sigma, together).chunk(copies)
+        return sum(c * part for c, part in zip(coefficients, found, strict=True))
 
     return denoise

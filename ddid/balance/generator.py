@@ -1,0 +1,245 @@
+"""Training the generator: EDM's loss, with references and labels hidden at random."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ddid.balance.edm import Denoiser, NoisyBatch, centre, edm_loss
+from ddid.balance.network import (
+    Generator,
+    GeneratorConfig,
+    ReferenceUNet,
+    load_generator,
+    pays_bfloat16,
+    save_generator,
+)
+from ddid.balance.references import References
+from ddid.balance.sampling import Sampling, draw_images
+from ddid.data.images import ImageSet, to_unit
+from ddid.errors import require
+from ddid.files import read_json
+from ddid.identity import identity
+from ddid.progress import Progress
+from ddid.training import Fit, fit, is_trained
+from ddid.training.loop import low_precision
+
+P_MEAN, P_STD = -0.4, 1.2
+"""ln σ in training ~ N(P_MEAN, P_STD²). EDM has −1.2 and 1.2 [summary]; our choice: with the source
+shown, levels below σ = .1 teach little and those above 3 decide what is drawn of the place."""
+TOLERANCE = 0.02  # mean colour of an identity, in [0, 1], that decoders may disagree by
+
+
+@dataclass(frozen=True)
+class GeneratorTraining:
+    """How a generator is trained. Our choices, made on the procedural street on a CPU."""
+
+    steps: int = 400
+    """0 takes the start as it is."""
+    batch: int = 32
+    lr: float = 1e-3
+    """Peak learning rate, reached by a linear warm-up and left by a cosine."""
+    half_life: float = 0.05
+    """Steps in which the moving average forgets one half, as a share of the steps done so far."""
+    tail_boost: float = 0.5
+    """An identity with n images is drawn ~ n^(1 − tail_boost): 0 as it comes, 1 all alike."""
+    start: str = ""
+    """Folder of a generator of the same people to go on from; empty for random weights."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = 0 if self.start else 1
+        require(self.steps >= least, f"generator: steps is {self.steps}: give at least {least}")
+        require(self.batch >= 1, f"generator: batch is {self.batch}: give at least 1")
+        require(self.lr > 0, f"generator: lr is {self.lr}: give a positive learning rate")
+
+    def fit(self, device: torch.device) -> Fit:
+        """The same as the training loop wants it."""
+        return Fit(
+            max(1, self.steps),
+            self.lr,
+            warmup=0.05,
+            betas=(0.9, 0.99),
+            clip=1.0,
+            average=self.half_life,
+            precision="bf16" if pays_bfloat16(device) else "no",
+            seed=self.seed,
+        )
+
+
+def train_generator(
+    real: ImageSet,
+    config: GeneratorConfig,
+    training: GeneratorTraining,
+    folder: str | Path,
+    progress: Progress | None = None,
+) -> Generator:
+    """Train on real images, going on from what `folder` holds; the averaged weights are kept.
+
+    Args:
+        real: images whose identities and cameras `config` knows, at its size.
+        config: the network.
+        training: settings.
+        folder: gets `generator.safetensors` and `generator.json`; a checkpoint until it is done.
+        progress: told the steps done.
+
+    Raises:
+        InputError: unknown labels, a start of other people or another architecture, or a loss that
+            is no number.
+    """
+    device = Accelerator().device
+    begin = started(real, config, training)
+    if training.start and training.steps == 0:
+        generator = begin
+    else:
+        task = GeneratorTask(real, begin, training, device)
+        settings = training.fit(device)
+        key = identity(
+            task=GeneratorTask, fit=settings, images=real.images, start=begin.digest(), to=training
+        )
+        if not is_trained(Path(folder), key):
+            fit(task, settings, folder, key, progress)
+        generator = load_generator(folder)
+    generator.denoiser.to(device)
+    return generator
+
+
+def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining) -> Generator:
+    """A generator as training finds it: random weights, or those of a start that fits.
+
+    Raises:
+        InputError: a start of another architecture or of other people.
+    """
+    if not training.start:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(training.seed)
+            return Generator(Denoiser(ReferenceUNet(config), measure_sigma_data(real)), config)
+    begin = load_generator(training.start)
+    require(
+        begin.config == config,
+        f"{training.start} is a generator of another architecture, other identities or other "
+        f"cameras ({begin.config.height}x{begin.config.width}, channels "
+        f"{list(begin.config.channels)}, {len(begin.config.identities)} identities): "
+        "leave generator_start empty to train one",
+    )
+    known, found = read_json(Path(training.start) / "generator.json")["people"], people(real)
+    same = [
+        known[pid]["images"] == found[pid]["images"]
+        and all(
+            abs(a - b) < TOLERANCE
+            for a, b in zip(known[pid]["colour"], found[pid]["colour"], strict=True)
+        )
+        for pid in known
+    ]
+    require(
+        all(same),
+        f"{training.start} was trained on other people ({same.count(False)} of {len(same)} look "
+        "different here): leave generator_start empty to train one on yours",
+    )
+    return begin
+
+
+def people(real: ImageSet) -> dict[str, dict[str, Any]]:
+    """Of each identity the number of images and their mean colour: who a generator was made for."""
+    colours = torch.cat([to_unit(part).mean((2, 3)) for part in real.images.split(256)])
+    groups = ((pid, real.pids == pid) for pid in real.classes)
+    return {
+        str(pid): {
+            "images": int(own.sum()),
+            "colour": [round(value, 3) for value in colours[own].mean(0).tolist()],
+        }
+        for pid, own in groups
+    }
+
+
+def measure_sigma_data(real: ImageSet, most: int = 1024) -> float:
+    """Standard deviation of centred pixels, of at most `most` images evenly spread."""
+    rows = torch.linspace(0, len(real) - 1, min(len(real), most)).round().long()
+    return centre(to_unit(real.images[rows])).std().item()
+
+
+class GeneratorTask:
+    """A generator's training steps, for `ddid.training.fit`."""
+
+    name = "the generator"
+
+    def __init__(
+        self,
+        real: ImageSet,
+        generator: Generator,
+        training: GeneratorTraining,
+        device: torch.device,
+    ) -> None:
+        denoiser, self.config = generator
+        self.training = training
+        self.modules = nn.ModuleDict({"net": denoiser}).to(device)
+        self.counted = [denoiser]
+        self.references = References(real, self.config, device)
+        self.people = people(real)
+        counts = torch.bincount(self.references.identity)[self.references.identity]
+        self.weights = counts.double() ** -training.tail_boost
+        self.share = -(-training.batch // Accelerator().num_processes)
+
+    def draw(self, seed: int) -> NoisyBatch:
+        """Images, noise and condition of one process' step."""
+        references, size = self.references, self.share
+        draw = torch.Generator().manual_seed(seed)
+        rows = torch.multinomial(self.weights, size, replacement=True, generator=draw)
+        told = references.training(rows, draw)
+        images = references.show(rows)
+        noise = torch.randn(images.shape, generator=draw).to(images)
+        sigma = (P_MEAN + P_STD * torch.randn(size, generator=draw)).exp().to(images)
+        return NoisyBatch(images, noise, sigma, told)
+
+    def step(self, step: int, seed: int) -> dict[str, Tensor]:
+        """Leave the gradient of one step."""
+        net = self.modules["net"]
+        loss = edm_loss(net, self.draw(seed), net.sigma_data)
+        loss.backward()
+        return {"loss": loss.detach()}
+
+    def save(self, folder: Path) -> None:
+        """Write the generator, how it was trained and for whom."""
+        notes = {"training": asdict(self.training), "people": self.people}
+        save_generator(Generator(self.modules["net"], self.config), folder, notes)
+
+
+class Speed(NamedTuple):
+    """Seconds a training step, and seconds an image synthesised in a batch."""
+
+    step: float
+    image: float
+
+
+def measure_speed(
+    real: ImageSet, config: GeneratorConfig, training: GeneratorTraining, sampling: Sampling
+) -> Speed:
+    """Time a training step and a batch drawn in two sampling steps, each after a warm-up."""
+    device = Accelerator().device
+    scratch = started(real, config, replace(training, start="", steps=1))
+    task = GeneratorTask(real, scratch, training, device)
+    short = replace(sampling, steps=2, batch=16)
+    known = {"pid": real.classes[0], "camid": int(real.camids[0])}
+    rows = pd.DataFrame({"seed": range(short.batch)}).assign(**known)
+    with low_precision(task.modules, training.fit(device).precision, device):
+        step = seconds(lambda: task.step(0, 0))
+    image = seconds(lambda: draw_images(scratch, task.references, rows, short)) / short.batch
+    return Speed(step, image * sampling.evaluations / short.evaluations)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Seconds of the second call of `work`."""
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

@@ -1,0 +1,209 @@
+"""A judge of images: two small models that tell people and cameras, and know how well they do.
+
+Trained on real photographs less a few held out, on which it is measured what such a model makes of
+a photograph it has not seen.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ddid.balance.bias import nearest_difference, thumbnails
+from ddid.data.images import Augment, ImageSet, to_unit
+from ddid.errors import require
+from ddid.identity import identity
+from ddid.metric.losses import batch_hard_triplet, smooth_labels, soft_cross_entropy
+from ddid.model import ModelConfig, ReIDNet, embed, load_model, save_model
+from ddid.progress import Progress
+from ddid.training import Fit, fit, is_trained, pk_batches
+
+BLIND = 0.5  # share of held-out photographs recognised below which a judge says that it cannot see
+
+
+@dataclass(frozen=True)
+class JudgeTraining:
+    """How a judge's two models are trained; our choice: enough to be right on real images."""
+
+    backbone: str = "resnet-tiny"
+    epochs: int = 12
+    classes: int = 16  # a batch, as far as there are as many
+    images_per_class: int = 4
+    lr: float = 2e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, f"judges: epochs is {self.epochs}: give at least 1")
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One model, its classes, and its scores of held-out photographs."""
+
+    net: ReIDNet
+    classes: Tensor  # ascending
+    held_out: Tensor  # scores (n,) of photographs it has not seen
+
+    def score(self, images: Tensor, wanted: Tensor) -> Tensor:
+        """By how much the wanted class' logit (N,) leads the best other one; positive: found.
+
+        Raises:
+            InputError: a model whose output is no number.
+        """
+        device = self.net.mean.device
+        logits = embed(lambda pixels: self.net(pixels.to(device), heads=True).logits.cpu(), images)
+        require(
+            bool(torch.isfinite(logits).all()),
+            "the judge's output is no number: delete its folder and train it again",
+        )
+        place = torch.searchsorted(self.classes, wanted)[:, None]
+        own = logits.gather(1, place)[:, 0]
+        return own - logits.scatter(1, place, -torch.inf).amax(1)
+
+    @property
+    def right(self) -> float:
+        """Share of the held-out photographs whose class it finds."""
+        return (self.held_out > 0).double().mean().item()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Two models that know real images only, and those images' thumbnails."""
+
+    identity: Expert
+    camera: Expert | None  # None where there is only one camera to tell
+    held_out: ImageSet  # photographs that neither was trained on
+    thumbs: Tensor  # (N, T) of the real images
+    statistics: Tensor  # (2, 2): smallest and largest brightness and contrast of real images
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """ReID embeddings (B, D) of images in [0, 1]; an `Embed`."""
+        net = self.identity.net
+        return net(pixels.to(net.mean.device)).cpu()
+
+    def scores(self, images: ImageSet) -> tuple[Tensor, Tensor]:
+        """Leads (N,) of the wanted identities and of the wanted cameras; without one, infinite."""
+        found = self.identity.score(images.images, images.pids)
+        if self.camera is None:
+            return found, torch.full_like(found, torch.inf)
+        return found, self.camera.score(images.images, images.camids)
+
+    def message(self) -> str:
+        """What its user should know before trusting it; empty if there is nothing."""
+        experts = {"people": self.identity, "cameras": self.camera}
+        blind = [
+            f"{100 * expert.right:.0f} % of held-out photographs of {what}"
+            for what, expert in experts.items()
+            if expert is not None and expert.right < BLIND
+        ]
+        if not blind:
+            return ""
+        return (
+            f"The judge recognises only {' and '.join(blind)}, so its verdicts say little: "
+            "train it longer (judge_epochs) or at a larger image size."
+        )
+
+
+def train_judge(
+    real: ImageSet, training: JudgeTraining, folder: str | Path, progress: Progress | None = None
+) -> Judge:
+    """Train both models on real images less the held-out ones, or take them from `folder`.
+
+    With fewer than two known cameras there is no camera model, and every camera is agreed to.
+
+    Raises:
+        InputError: fewer than two identities.
+    """
+    thumbs = thumbnails(real.images)
+    held = hold_out(real, thumbs)
+    seen, unseen = real.take(~held), real.take(held)
+    known = seen.take(seen.camids >= 0)
+    wanted = {
+        "identity": seen,
+        "camera": ImageSet(known.images, known.camids, known.camids, known.paths),
+    }
+    experts = {}
+    for what, images in wanted.items():
+        if what == "identity" or len(images.classes) > 1:
+            net = train_classifier(images, training, Path(folder) / what, progress)
+            expert = Expert(net, torch.tensor(images.classes), torch.ones(1))
+            target = unseen.pids if what == "identity" else unseen.camids
+            tellable = torch.isin(target, expert.classes)
+            scores = expert.score(unseen.images[tellable], target[tellable])
+            experts[what] = Expert(net, expert.classes, scores)
+    found = brightness_contrast(real.images)
+    statistics = torch.stack([found.amin(0), found.amax(0)])
+    return Judge(experts["identity"], experts.get("camera"), unseen, thumbs, statistics)
+
+
+def hold_out(real: ImageSet, thumbs: Tensor) -> Tensor:
+    """Which photographs (N,) are held out: of everybody with four or more the least repeated one.
+
+    Not a random one: half of a tracking camera's images are the next frame of another, so that
+    a model has as good as seen them. With nobody so often photographed, the last one of all.
+    """
+    held = torch.zeros(len(real), dtype=torch.bool)
+    for pid in real.classes:
+        own = (real.pids == pid).nonzero()[:, 0]
+        if len(own) > 3:
+            held[own[nearest_difference(thumbs[own]).argmax()]] = True
+    held[-1] |= not held.any()
+    return held
+
+
+def brightness_contrast(images: Tensor) -> Tensor:
+    """Mean and standard deviation (N, 2) of the pixels of uint8 images (N, 3, H, W), in [0, 1]."""
+    parts = (to_unit(part).flatten(1) for part in images.split(256))
+    return torch.cat([torch.stack([part.mean(1), part.std(1)], 1) for part in parts])
+
+
+def train_classifier(
+    images: ImageSet, training: JudgeTraining, folder: Path, progress: Progress | None = None
+) -> ReIDNet:
+    """A ReID model with the pids of `images` as classes, from `folder` if it is there."""
+    task = JudgeTask(images, training)
+    settings = Fit(task.steps, training.lr, warmup=0.3, seed=training.seed)
+    key = identity(
+        task=JudgeTask, fit=settings, how=training, images=images.images, labels=images.labels
+    )
+    if not is_trained(folder, key):
+        fit(task, settings, folder, key, progress)
+    return load_model(folder).to(task.device).eval()
+
+
+class JudgeTask:
+    """Label smoothing and batch-hard triplets, for `ddid.training.fit`."""
+
+    name = "a judge"
+
+    def __init__(self, images: ImageSet, training: JudgeTraining) -> None:
+        self.device = Accelerator().device
+        self.classes = len(images.classes)
+        height, width = images.images.shape[-2:]
+        shape = (min(training.classes, self.classes), training.images_per_class)
+        self.steps = max(1, training.epochs * len(images) // (shape[0] * shape[1]))
+        self.batches = pk_batches(images.labels, *shape, self.steps, training.seed)
+        self.images, self.labels = images.images, images.labels.to(self.device)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(training.seed)
+            net = ReIDNet(ModelConfig(self.classes, training.backbone, height, width))
+        self.modules = nn.ModuleDict({"net": net}).to(self.device)
+        self.counted = [net]
+        self.augment = Augment((height, width))
+
+    def step(self, step: int, seed: int) -> dict[str, Tensor]:
+        """Leave the gradient of one step."""
+        rows = self.batches[step]
+        labels = self.labels[rows.to(self.device)]
+        pixels = self.augment(to_unit(self.images[rows].to(self.device)))
+        heads = self.modules["net"](pixels, heads=True)
+        loss = soft_cross_entropy(heads.logits, smooth_labels(labels, self.classes))
+        loss = loss + batch_hard_triplet(heads.feature, labels)
+        loss.backward()
+        return {"loss": loss.detach()}
+
+    def save(self, folder: Path) -> None:
+        """Write the model."""
+        save_model(self.modules["net"], folder)

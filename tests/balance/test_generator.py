@@ -1,0 +1,111 @@
+"""The generator learns, resumes exactly, and starts only from one made for the same people."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ddid.balance.generator import (
+    GeneratorTask,
+    GeneratorTraining,
+    pays_bfloat16,
+    started,
+    train_generator,
+)
+from ddid.balance.network import GeneratorConfig
+from ddid.errors import InputError
+
+SHORT = GeneratorTraining(steps=4, batch=8)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(real, config, tmp_path, monkeypatch):
+    every = SHORT.fit(torch.device("cpu"))
+    monkeypatch.setattr(
+        GeneratorTraining, "fit", lambda *_: replace(every, steps=4, checkpoint_every=2)
+    )
+    whole = train_generator(real, config, SHORT, tmp_path / "whole")
+
+    def kill(what, done, total):
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_generator(real, config, SHORT, tmp_path / "parts", kill)
+    seen = []
+    resumed = train_generator(
+        real, config, SHORT, tmp_path / "parts", lambda what, done, total: seen.append(done)
+    )
+    assert seen == [3, 4]
+    assert whole.digest() == resumed.digest()
+    train_generator(real, config, SHORT, tmp_path / "parts", lambda *_: seen.append(0))
+    assert seen == [3, 4], "a finished run is not trained again"
+
+
+def test_sigma_data_is_measured(real, config):
+    measured = (real.images.float() / 127.5 - 1).std().item()
+    found = started(real, config, SHORT).denoiser.sigma_data.item()
+    assert found == pytest.approx(measured, rel=1e-4)
+
+
+def test_the_loss_falls(real, config):
+    training = replace(SHORT, batch=16)
+    task = GeneratorTask(real, started(real, config, training), training, torch.device("cpu"))
+    optimizer = torch.optim.Adam(task.modules.parameters(), 2e-3)
+    losses = []
+    for step in range(40):
+        optimizer.zero_grad()
+        losses.append(task.step(step, step)["loss"].item())
+        optimizer.step()
+    assert sum(losses[-15:]) < 0.9 * sum(losses[:15])
+
+
+def test_no_pixel_of_a_training_image_is_in_the_weights(real, config, tmp_path):
+    train_generator(real, config, SHORT, tmp_path / "a")
+    other = replace(real, images=real.images.roll(1, 0)[:, [1, 2, 0]])
+    task = GeneratorTask(other, started(other, config, SHORT), SHORT, torch.device("cpu"))
+    learnt = {name for name, _ in task.modules["net"].named_parameters()}
+    assert {name for name, _ in task.modules["net"].named_buffers()} == {"sigma_data"}
+    assert learnt.isdisjoint({"sigma_data"})
+
+
+@pytest.fixture
+def start(real, config, tmp_path):
+    train_generator(real, config, SHORT, tmp_path / "start")
+    return str(tmp_path / "start")
+
+
+def test_a_start_is_taken_as_it_is_or_trained_on(real, config, start, tmp_path):
+    as_it_is = train_generator(real, config, replace(SHORT, start=start, steps=0), tmp_path / "a")
+    longer = train_generator(real, config, replace(SHORT, start=start), tmp_path / "b")
+    assert as_it_is.digest() == started(real, config, replace(SHORT, start=start)).digest()
+    assert longer.digest() != as_it_is.digest()
+
+
+def test_a_start_of_others_is_refused(real, config, start):
+    with_start = replace(SHORT, start=start)
+    with pytest.raises(InputError, match="another architecture"):
+        started(real, replace(config, channels=(16, 48)), with_start)
+    with pytest.raises(InputError, match="another architecture, other identities"):
+        started(real, GeneratorConfig((1,), (1, 2), 16, 8, (16, 32)), with_start)
+    strangers = replace(real, images=255 - real.images)
+    with pytest.raises(InputError, match="other people"):
+        started(strangers, config, with_start)
+    again = replace(real, images=(real.images.float() + 2).clamp(max=255).to(torch.uint8))
+    started(again, config, with_start)  # another decoder's last digits
+
+
+def test_bfloat16_needs_the_instructions(monkeypatch):
+    cpu = torch.device("cpu")
+    for features, pays in (({"avx2": True}, False), ({"amx_bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda f=features: f, raising=False)
+        assert pays_bfloat16(cpu) is pays
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        GeneratorTraining(**wrong)
