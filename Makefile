@@ -1,21 +1,25 @@
-# make demo | lab | test | check | bench | bench-speed | figures | format | clean
+# make demo | lab | explore | test | check | bench | bench-speed | figures | format | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROFILE ?= demo
 OUT ?= runs/$(PROFILE)
 LAB_OPTIONS ?=
+INDEX := /lab/tree/notebooks/README.md?factory=Markdown%20Preview
 READY := $(VENV)/ready
 # One thread a test process: the tests run in parallel processes instead.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: demo lab test check lint bench bench-speed figures format clean
+.PHONY: demo lab explore test check lint bench bench-speed figures format clean
 
 demo: $(READY)
 	$(BIN)/ddid run $(PROFILE) --out $(OUT) --resume
 
 lab: $(READY)
-	$(BIN)/jupyter lab $(LAB_OPTIONS) notebooks
+	$(BIN)/jupyter lab "--LabApp.default_url=$(INDEX)" $(LAB_OPTIONS)
+
+explore: $(READY)
+	$(BIN)/ddid explore $(OUT)
 
 test: lint
 	$(PYTEST) --durations 10

@@ -1,37 +1,37 @@
 """The attack explorer: one query, one attack, and what becomes of its ranked list.
 
-`Explorer` is a plain object that any program can drive; `panel` puts widgets on it for a notebook,
-and `Explorer.figure` is the same view where nobody can click.
+`Explorer` is a plain object that any program can drive; `ddid.report.panel` puts widgets on it, and
+`Explorer.figure` is the same view where nobody can click.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from io import BytesIO
-from math import nan
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from zlib import crc32
 
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddid.attack import Budget, attacks
+from ddid.data.decoding import load_images
 from ddid.data.images import ImageSet
 from ddid.errors import InputError, require
 from ddid.metric.distance import Embed
 from ddid.metric.ranking import Embedded, rank
-from ddid.model import embed
+from ddid.model import embed as embed_all
 from ddid.report.figures.ranking import Answers, attack_card
 from ddid.report.figures.style import pictures
-from ddid.report.ranked import RankedList, ranked_list
-from ddid.report.robustness import Plan, attack_images
 from ddid.report.subject import Subject
+from ddid.report.trace import Trace, View
 
-if TYPE_CHECKING:
-    from ipywidgets import VBox
-
-REMEMBERED = 256  # views kept: going back to an earlier choice costs nothing
-LARGEST = {"eps": 32, "steps": 50}  # of the sliders; larger attacks are no longer subtle
+REMEMBERED = 64  # attacks kept: going back to an earlier choice costs nothing
+LARGEST_FILE = 2**24  # bytes of a picture of one's own
+STRANGER = torch.tensor([-1])  # identity and camera of a picture of one's own
 
 
 @dataclass(frozen=True)
@@ -39,44 +39,19 @@ class Choice:
     """What a visitor chooses."""
 
     model: str
+    other: str = ""  # a second model, to see beside the first; "": none
     attack: str = "fna"
-    query: int = 0  # row of the query set
+    side: str = "query"  # what is attacked: the query, or the gallery's images of its identity
+    query: int = 0  # row of the query set; the one after the last is a picture of one's own
     eps: int = 8  # largest change of a pixel, in 255ths
     steps: int = 15
-
-    @property
-    def step(self) -> float:
-        """Size of a step in 255ths: 1 at eps 8 as in the protocol, otherwise in proportion."""
-        return max(1, self.eps) / 8
-
-
-@dataclass(frozen=True)
-class View:
-    """What the visitor then sees; lists have one row, average precisions are in percent (nan for a
-    query without a right answer in the gallery)."""
-
-    image: Tensor  # uint8 (1, 3, H, W)
-    attacked: Tensor  # uint8 (1, 3, H, W)
-    before: RankedList
-    after: RankedList
-    ap_before: float
-    ap_after: float
-
-    @property
-    def perturbation(self) -> Tensor:
-        """What the attack added, in 255ths, int16 (1, 3, H, W)."""
-        return self.attacked.short() - self.image.short()
-
-
-def offered() -> list[str]:
-    """Attacks that work on one image with nothing but the model and the gallery."""
-    return [name for name, entry in attacks().items() if not (entry.whole or entry.surrogate)]
+    shown: int = -1  # step of the attack that is shown; -1: the last
 
 
 class Explorer:
     """The current choice among models, attacks and queries, and its view.
 
-    Views are computed when they are first looked at, and remembered.
+    Attacks are computed when they are first looked at, and remembered.
 
     Args:
         models: name → any callable images → embeddings; the first one is the initial choice.
@@ -102,11 +77,19 @@ class Explorer:
         require(len(query) > 0, "the explorer needs at least one query image")
         self.models, self.query, self.gallery = models, query, gallery
         self.answers, self.seed = answers, seed
+        self.own: Tensor | None = None  # a visitor's picture, uint8 (1, 3, H, W)
         self.choice = Choice(next(iter(models)))
-        self._subject = lru_cache(maxsize=None)(
-            lambda name: Subject.of(models[name], query, gallery)
-        )
-        self._look = lru_cache(maxsize=REMEMBERED)(self._compute)
+        self._known = lru_cache(None)(lambda name: Subject.of(models[name], query, gallery, name))
+        self._trace = lru_cache(REMEMBERED)(self._attack)
+
+    @property
+    def offered(self) -> dict[str, str]:
+        """Attacks that work on one query, as of now: name → what it is in a line."""
+        return {
+            name: (entry.craft.__doc__ or name).splitlines()[0]
+            for name, entry in attacks().items()
+            if not entry.whole
+        }
 
     def choose(self, **changes: Any) -> None:
         """Change the choice; nothing is computed yet.
@@ -115,102 +98,125 @@ class Explorer:
             InputError: no such field, model, attack or query, or a number out of range. The
                 choice then stays as it was.
         """
-        known = vars(self.choice)
+        known, last = vars(self.choice), len(self.query) - (self.own is None)
         for name in changes:
             require(name in known, f"the explorer has no {name!r}: choose {', '.join(known)}")
-        choice, last = replace(self.choice, **changes), len(self.query) - 1
-        for name, options in (("model", self.models), ("attack", offered())):
+        choice = replace(self.choice, **changes)
+        names = {"model": list(self.models), "other": ["", *self.models]}
+        names |= {"attack": list(self.offered), "side": ["query", "gallery"]}
+        for name, options in names.items():
             value = getattr(choice, name)
             require(value in options, f"unknown {name} {value!r}: choose {', '.join(options)}")
-        for name, low, high in (("query", 0, last), ("eps", 0, 255), ("steps", 1, 1000)):
+        ranges = {"query": (0, last), "eps": (0, 255), "steps": (1, 1000), "shown": (-1, 1000)}
+        for name, (low, high) in ranges.items():
             value = getattr(choice, name)
             require(low <= value <= high, f"{name} is {value}: give {low} to {high}")
         self.choice = choice
 
+    def upload(self, name: str, content: bytes) -> None:
+        """Take a picture of one's own as the query, of a person whom nobody knows.
+
+        Raises:
+            InputError: not a JPEG or PNG picture, or too large.
+        """
+        require(len(content) <= LARGEST_FILE, f"{name} has more than 16 MiB: crop it")
+        height, width = self.query.images.shape[2:]
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "picture")
+            path.write_bytes(content)
+            try:
+                self.own = load_images([str(path)], (height, width))
+            except InputError as error:
+                raise InputError(f"{name} is no JPEG or PNG of at most 16 megapixels") from error
+        self._trace.cache_clear()
+        self.choose(query=len(self.query), side="query")
+
+    @property
+    def views(self) -> dict[str, View]:
+        """What the current choice looks like, for each chosen model."""
+        names = dict.fromkeys([self.choice.model, self.choice.other or self.choice.model])
+        return {name: self._view(name) for name in names}
+
     @property
     def view(self) -> View:
-        """What the current choice looks like."""
-        return self._look(self.choice)
+        """The first of them."""
+        return self._view(self.choice.model)
+
+    def find(self, camera: int = -1, low: float = 0, high: float = 100) -> list[tuple[int, float]]:
+        """Queries of a camera (-1: any) and their clean average precision under the chosen model,
+        in percent, if in a range; the hardest first."""
+        subject = self._known(self.choice.model)
+        found = rank(subject.query, subject.gallery)
+        fits = found.valid & ((self.query.camids == camera) | (camera < 0))
+        order = found.ap.argsort(stable=True).tolist()
+        ap = [(row, 100 * float(found.ap[row])) for row in order if fits[row]]
+        return [(row, value) for row, value in ap if low <= value <= high]
+
+    def lists(self) -> pd.DataFrame:
+        """The ranked lists as a table: a row for each model, list and place."""
+        rows = []
+        for name, view in self.views.items():
+            for title, _, found in view.lists():
+                for place, row in enumerate(found.index[0].tolist()):
+                    rows.append(
+                        {
+                            **{"model": name, "list": title, "rank": place + 1, "row": row},
+                            "identity": int(self.gallery.pids[row]),
+                            "camera": int(self.gallery.camids[row]),
+                            "similarity": round(1 - float(found.distance[0, place]), 4),
+                            "right": bool(found.right[0, place]),
+                        }
+                    )
+        return pd.DataFrame(rows)
+
+    def steps(self) -> pd.DataFrame:
+        """Scores at every step of the attack, for each chosen model."""
+        parts = [view.trace.scores.assign(model=name) for name, view in self.views.items()]
+        return pd.concat(parts).reset_index()
 
     def figure(self) -> Figure:
-        """The view as a figure: image, perturbation, attacked image, both ranked lists."""
-        view, choice = self.view, self.choice
-        gain = max(1, 127 // max(1, int(view.perturbation.abs().max())))
-        amplified = (128 + gain * view.perturbation).clamp(0, 255)
-        titles = {
-            "image": view.image,
-            "change": amplified.to(torch.uint8),
-            "attacked": view.attacked,
-        }
-        return attack_card(
-            f"{choice.attack} on {choice.model}\neps {choice.eps}/255, {choice.steps} steps\n"
-            f"change shown ×{gain}\n"
-            f"average precision {view.ap_before:.0f} % → {view.ap_after:.0f} %",
-            {title: pictures(image)[0] for title, image in titles.items()},
-            [
-                self._answers("before", view.image, view.before),
-                self._answers("after", view.attacked, view.after),
-            ],
-        )
+        """The view as a figure: image, change, attacked image, and the ranked lists."""
+        choice, shown, lists = self.choice, {}, []
+        text = f"{choice.attack} on the {choice.side}\neps {choice.eps}/255, {choice.steps} steps\n"
+        for name, view in self.views.items():
+            (change, gain), scores = view.amplified, view.scores
+            shown |= {
+                "image": view.image,
+                f"change ×{gain}": change,
+                f"attacked\n{name}": view.attacked,
+            }
+            text += f"{name}: AP {' → '.join(f'{score.ap:.0f} %' for score in scores)}\n"
+            for title, asked, found in view.lists():
+                camids, near = self.gallery.camids[found.index[0]], 1 - found.distance[0]
+                notes = [
+                    f"{s:.2f} c{c}" for s, c in zip(near.tolist(), camids.tolist(), strict=True)
+                ]
+                images = pictures(self.gallery.images[found.index[0]])
+                right = found.right[0].numpy()
+                lists.append(Answers(f"{name}\n{title}", pictures(asked)[0], images, right, notes))
+        return attack_card(text, {t: pictures(image)[0] for t, image in shown.items()}, lists)
 
-    def png(self) -> bytes:
-        """The figure as a PNG file."""
-        stream = BytesIO()
-        self.figure().savefig(stream, format="png", dpi=110, metadata={"Software": None})
-        return stream.getvalue()
+    def _view(self, name: str) -> View:
+        choice = self.choice
+        other = choice.other if name == choice.model else choice.model
+        trace = self._trace(replace(choice, model=name, other=other, shown=-1))
+        last = len(trace.path) - 1
+        return View(trace, last if choice.shown < 0 else min(choice.shown, last), self.answers)
 
-    def _answers(self, label: str, image: Tensor, found: RankedList) -> Answers:
-        gallery = pictures(self.gallery.images[found.index[0]])
-        return Answers(label, pictures(image)[0], gallery, found.right[0].numpy())
+    def _attack(self, choice: Choice) -> Trace:
+        subject = self._subject(choice.model, choice.query)
+        rival = self._subject(choice.other, choice.query) if choice.other else None
+        budget = Budget(eps=choice.eps / 255, steps=choice.steps)
+        seed = crc32(f"{choice.attack} {self.seed}".encode())
+        return Trace.of(choice.attack, subject, choice.side, budget, seed, rival)
 
-    def _compute(self, choice: Choice) -> View:
-        subject, row = self._subject(choice.model), choice.query
-        budget = Budget(eps=choice.eps / 255, step=choice.step / 255, steps=choice.steps)
-        plan = Plan(budget=budget, seed=self.seed)
-        subject = subject.at(torch.tensor([row]))
-        attacked, _ = attack_images(choice.attack, subject, plan)
-        before, gallery = subject.attacked, subject.gallery
-        after = replace(before, embeddings=embed(subject.embed, attacked))
-        return View(
-            self.query.images[row : row + 1],
-            attacked,
-            ranked_list(before, gallery, self.answers),
-            ranked_list(after, gallery, self.answers),
-            _average_precision(before, gallery),
-            _average_precision(after, gallery),
-        )
-
-
-def _average_precision(query: Embedded, gallery: Embedded) -> float:
-    try:
-        return rank(query, gallery).summary()["mAP"]
-    except InputError:  # no right answer: worth seeing in the list, and no reason to stop
-        return nan
-
-
-def panel(explorer: Explorer) -> "VBox":
-    """Widgets that set the explorer's choice, above a picture that follows it.
-
-    The picture is a PNG in an `Image` widget, which works alike in JupyterLab, in Voilà and in an
-    exported notebook [ours: no canvas extension and no captured output to lose].
-    """
-    from ipywidgets import Dropdown, HBox, Image, IntSlider, VBox
-
-    now, late = explorer.choice, {"continuous_update": False}
-    controls = {
-        "model": Dropdown(options=list(explorer.models), value=now.model),
-        "attack": Dropdown(options=offered(), value=now.attack),
-        "query": IntSlider(now.query, 0, len(explorer.query) - 1, **late),
-        "eps": IntSlider(now.eps, 0, max(now.eps, LARGEST["eps"]), **late),
-        "steps": IntSlider(now.steps, 1, max(now.steps, LARGEST["steps"]), **late),
-    }
-    picture = Image(value=explorer.png(), format="png")
-
-    def follow(_change: Any = None) -> None:
-        explorer.choose(**{name: control.value for name, control in controls.items()})
-        picture.value = explorer.png()
-
-    for name, control in controls.items():
-        control.description = "eps / 255" if name == "eps" else name
-        control.observe(follow, names="value")
-    return VBox([HBox(list(controls.values())[:2]), HBox(list(controls.values())[2:]), picture])
+    def _subject(self, name: str, row: int) -> Subject:
+        """A model with one query under attack; a picture of one's own joins the references only
+        when it is the one that is attacked."""
+        subject = self._known(name)
+        if row == len(self.query) and self.own is not None:
+            own = torch.cat([subject.query.embeddings, embed_all(subject.embed, self.own)])
+            pids, camids = (torch.cat([x, STRANGER]) for x in (self.query.pids, self.query.camids))
+            images = torch.cat([subject.query_images, self.own])
+            subject = replace(subject, query=Embedded(own, pids, camids), query_images=images)
+        return subject.at(torch.tensor([row]))

@@ -13,11 +13,13 @@ from ddid.metric.ranking import Embedded, is_match
 class RankedList:
     """The nearest k gallery images of each of Q queries.
 
-    index (Q, k) rows of the gallery, nearest first; right (Q, k) whether the identity agrees.
+    index (Q, k) rows of the gallery, nearest first; right (Q, k) whether they are right answers;
+    distance (Q, k) in the metric: for cosine, 1 less the similarity.
     """
 
     index: Tensor
     right: Tensor
+    distance: Tensor
 
 
 def ranked_list(
@@ -29,12 +31,17 @@ def ranked_list(
     smaller than `k` gives shorter lists.
     """
     distances = pairwise(query.embeddings, gallery.embeddings, metric)
-    right = query.pids[:, None] == gallery.pids[None]
+    same = (query.pids[:, None] == gallery.pids) & (query.pids[:, None] != 0)
     cameras = None if query.camids is None else query.camids[:, None]
-    match = is_match(gallery.pids, gallery.camids, query.pids[:, None], cameras)
-    ignored = right & ~match & (query.pids[:, None] != 0)
+    right = is_match(gallery.pids, gallery.camids, query.pids[:, None], cameras)
+    ignored = same & ~right
     k = min(k, len(gallery.pids) - int(ignored.sum(1).max()))
-    distances = distances.masked_fill(ignored, torch.inf)
-    right = match
-    index = distances.topk(min(k, distances.shape[1]), largest=False).indices
-    return RankedList(index, right.gather(1, index))
+    nearest = distances.masked_fill(ignored, torch.inf).topk(k, largest=False)
+    return RankedList(nearest.indices, right.gather(1, nearest.indices), nearest.values)
+
+
+def right_ranks(query: Embedded, gallery: Embedded) -> dict[int, int]:
+    """Where the right answers to one query stand: gallery row → rank from 1, nearest first."""
+    found = ranked_list(query, gallery, len(gallery.pids))
+    places = found.right[0].nonzero().squeeze(1).tolist()
+    return {int(found.index[0, place]): place + 1 for place in places}

@@ -1,0 +1,244 @@
+"""The explorer as its users meet it: a page without code, and notebooks in JupyterLab."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from urllib.request import urlopen
+
+import pytest
+import torch
+from PIL import Image
+
+from ddid.data import read_data
+from ddid.data.manifest import write_manifest
+from ddid.files import write_json
+from ddid.metric.ranking import rank
+from ddid.model import ModelConfig, ReIDNet, save_model
+from ddid.notebook import NOTEBOOKS, REPOSITORY, notebook_names
+from ddid.report.subject import Subject
+from ddid.street.street import StreetConfig, write_street
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+MODELS = ("none", "ddid")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.notebook,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install Debian's package chromium"),
+]
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    """What notebooks 01, 03 and 04 leave of a run, made in seconds: untrained models."""
+    root = tmp_path_factory.mktemp("browser") / "run"
+    street = StreetConfig(train_identities=4, test_identities=6, images=10)
+    write_street(root / "street", street)
+    data = read_data(root / "street")
+    write_manifest(data.manifest, root / "01_bias_analysis" / "manifest.csv")
+    query, gallery = data.images("query", "gallery", size=(64, 32))
+    for number, name in enumerate(MODELS):
+        torch.manual_seed(number)
+        net = ReIDNet(ModelConfig(classes=4, height=64, width=32)).eval()
+        save_model(net, root / "03_adversarial_meta_training" / "models" / name)
+        subject = Subject.of(net, query, gallery)
+        ap = rank(subject.query, subject.gallery).ap.tolist()
+        folder = root / "04_robustness_report" / "models" / name / "attacks"
+        write_json(folder / "fna.json", {"queries": {"ap": ap}})
+    settings = {"recipes": [*MODELS], "image_height": 64, "image_width": 32, "seed": 0}
+    write_json(root / "03_adversarial_meta_training" / "parameters.json", settings)
+    return root
+
+
+@contextmanager
+def serving(arguments, url, log):
+    """A server of this machine, up before the block and down after it."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    with log.open("wb") as log:
+        command = [sys.executable, *arguments]
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            _wait(server, url)
+            yield url
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _wait(server, url):
+    for _ in range(240):
+        assert server.poll() is None, "the server stopped"
+        try:
+            return urlopen(url, timeout=60).close()
+        except OSError:
+            time.sleep(0.25)
+    raise AssertionError(f"{url} does not answer")
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    def find():
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            return found.getsockname()[1]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A page of 1280 px whose complaints are collected in `page.complaints`."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(60_000)
+    page.complaints = []
+    page.route("https://cdn.jsdelivr.net/**", lambda route: route.fulfill(body=""))  # Voilà's icons
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda line: page.complaints.append(line.text) if line.type == "error" else None,
+    )
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def explorer_page(run_folder, free_port):
+    port = free_port()
+    code = f"from ddid.explore import serve; serve({str(run_folder)!r}, {port}, browser=False)"
+    log = run_folder / "voila.log"
+    with serving(["-c", code], f"http://localhost:{port}/voila/static/voila.js", log) as url:
+        assert f"{run_folder}: http://localhost:{port}/ (this machine only" in log.read_text()
+        yield url.partition("/voila")[0]
+
+
+def opened(page, url):
+    page.goto(url)
+    page.wait_for_selector(".ddid section")
+    page.get_by_text("done in").wait_for()
+
+
+def pick(page, label, option):
+    page.get_by_label(label, exact=True).select_option(option)
+
+
+def test_choices_change_the_picture(page, explorer_page):
+    opened(page, explorer_page)
+    view = page.locator(".ddid")
+    seen = [view.inner_html()]
+
+    def changes():
+        page.wait_for_function(
+            "old => document.querySelector('.ddid').innerHTML !== old", arg=seen[-1]
+        )
+        page.get_by_text("done in").wait_for()
+        seen.append(view.inner_html())
+
+    pick(page, "beside it", MODELS[1])
+    changes()
+    assert view.locator("section").count() == 2
+    pick(page, "side", "gallery")
+    changes()
+    pick(page, "side", "query")
+    changes()
+    slider = page.get_by_role("slider").last
+    slider.focus()
+    page.keyboard.press("Home")  # step 0: the clean image
+    changes()
+    assert "step 0 of" in view.inner_text()
+    page.get_by_text("Pick a query").click()
+    page.get_by_role("button", name="%").first.click()
+    changes()
+    assert page.complaints == []
+
+
+def test_a_bad_upload_is_one_sentence_and_a_good_one_a_query(page, explorer_page, tmp_path):
+    opened(page, explorer_page)
+    (tmp_path / "notes.png").write_text("no picture")
+    page.locator("input[type=file]").set_input_files(tmp_path / "notes.png")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert alert.inner_text() == "notes.png is no JPEG or PNG of at most 16 megapixels"
+    Image.new("RGB", (40, 80), "red").save(tmp_path / "me.png")
+    page.locator("input[type=file]").set_input_files(tmp_path / "me.png")
+    alert.wait_for(state="detached")
+    page.get_by_text("done in").wait_for()
+    assert "nan" not in page.locator(".ddid").inner_text()
+    assert page.complaints == []
+
+
+def test_the_view_can_be_saved(page, explorer_page):
+    opened(page, explorer_page)
+    page.get_by_role("button", name="save view").click()
+    for name in ("view.png", "attacked.png", "lists.csv", "steps.csv"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=name).click()
+        assert download.value.path().stat().st_size > 100
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_the_screen(page, explorer_page, width, tmp_path):
+    page.set_viewport_size({"width": width, "height": 900})
+    opened(page, explorer_page)
+    pick(page, "beside it", MODELS[1])
+    page.wait_for_function("document.querySelectorAll('.ddid section').length === 2")
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    tops = page.evaluate("[...document.querySelectorAll('.ddid section')].map(s => s.offsetTop)")
+    assert (tops[0] == tops[1]) == (width == 1280), "side by side where there is room, else below"
+
+
+@pytest.fixture(scope="session")
+def lab(run_folder, free_port, tmp_path_factory):
+    """JupyterLab on copies of the notebooks; the sixth reads the small run."""
+    folder, port = tmp_path_factory.mktemp("lab"), free_port()
+    changes = {'"runs/demo': f'"{run_folder}', '["none", "metric_at", "ddid"]': json.dumps(MODELS)}
+    for name in notebook_names():
+        notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
+        for cell in notebook["cells"] if name.startswith("06") else []:
+            text = "".join(cell["source"])
+            for old, new in changes.items():
+                text = text.replace(old, new)
+            cell["source"] = text
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    options = [f"--port={port}", "--no-browser", "--allow-root", "--IdentityProvider.token="]
+    command = ["-m", "jupyterlab", *options, f"--ServerApp.root_dir={folder}"]
+    with serving(command, f"http://localhost:{port}/api", run_folder / "lab.log") as url:
+        yield url.removesuffix("/api")
+
+
+def test_every_notebook_opens_in_jupyterlab_and_the_sixth_runs(page, lab):
+    page.goto(f"{lab}/lab")
+    for name in notebook_names():
+        page.get_by_role("listitem", name=name).dblclick()
+        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()
+        assert page.locator(".jp-Dialog").count() == 0
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_selector(".ddid section")
+    page.get_by_text("done in").wait_for()
+    assert page.locator(".jp-OutputArea-output[data-mime-type*=error]").count() == 0
