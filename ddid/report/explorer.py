@@ -85,11 +85,12 @@ class Explorer:
     @property
     def offered(self) -> dict[str, str]:
         """Attacks that work on one query, as of now: name → what it is in a line."""
-        return {
-            name: (entry.craft.__doc__ or name).splitlines()[0]
-            for name, entry in attacks().items()
-            if not entry.whole
-        }
+        lines = {}
+        for name, entry in attacks().items():
+            if not entry.whole:
+                title, card = (entry.craft.__doc__ or "").splitlines()[0], entry.card
+                lines[name] = f"{name}: {title} {card.source}; guides: {card.guides}"
+        return lines
 
     def choose(self, **changes: Any) -> None:
         """Change the choice; nothing is computed yet.
@@ -176,7 +177,8 @@ class Explorer:
 
     def figure(self) -> Figure:
         """The view as a figure: image, change, attacked image, and the ranked lists."""
-        choice, shown, lists = self.choice, {}, []
+        choice, lists = self.choice, []
+        shown: dict[str, Tensor] = {}
         text = f"{choice.attack} on the {choice.side}\neps {choice.eps}/255, {choice.steps} steps\n"
         for name, view in self.views.items():
             (change, gain), scores = view.amplified, view.scores

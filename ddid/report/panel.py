@@ -34,7 +34,7 @@ HELP = {
 STYLE = """<style>
 .ddid{font:13px/1.4 system-ui,sans-serif;display:flex;flex-wrap:wrap;gap:1.5em}
 .ddid section{flex:1 1 20em;min-width:0} .ddid h3,.ddid p{margin:.4em 0}
-.ddid-row{display:flex;flex-wrap:wrap;gap:6px} .ddid figure{margin:0;width:66px;font-size:11px}
+.ddid-row{display:flex;flex-wrap:wrap;gap:6px} .ddid figure{margin:0;width:70px;font-size:10.5px}
 .ddid figure.large{width:88px} .ddid img,.ddid-thumb img{width:100%;box-sizing:border-box;
 image-rendering:pixelated;display:block} .ddid figcaption{line-height:1.25}
 .ddid svg{width:100%;max-width:26em;height:60px}
@@ -66,6 +66,10 @@ class Panel:
 
     def choose(self, **changes: Any) -> None:
         """Set controls as a visitor would, all at once."""
+        self._set(changes)
+        self._changed()
+
+    def _set(self, changes: dict[str, Any]) -> None:
         self.quiet = True
         for name, value in changes.items():
             control = self.controls[name]
@@ -73,16 +77,21 @@ class Panel:
                 control.max = max(control.max, value)
             control.value = value
         self.quiet = False
-        self._changed()
 
     def _changed(self, _change: Any = None) -> None:
-        if not self.quiet:
-            values = {n: c.value for n, c in self.controls.items() if n != "shown"}
-            self._attempt(lambda: (self.explorer.choose(**values, shown=-1), self._draw()))
+        values = {name: control.value for name, control in self.controls.items()}
+        self._follow(values | {"shown": -1})
 
     def _shown(self, change: Any) -> None:
+        self._follow({"shown": change["new"]})
+
+    def _follow(self, changes: dict[str, Any]) -> None:
+        def work() -> None:
+            self.explorer.choose(**changes)
+            self._draw()
+
         if not self.quiet:
-            self._attempt(lambda: (self.explorer.choose(shown=change["new"]), self._draw()))
+            self._attempt(work)
 
     def _attempt(self, work: Callable[[], Any]) -> None:
         """Do something slow: say so before, how long it took after, or in words what failed."""
@@ -100,9 +109,8 @@ class Panel:
         views, choice = self.explorer.views, self.explorer.choice
         self.help.value = escape(self.explorer.offered[choice.attack])
         last = max(len(view.trace.path) for view in views.values()) - 1
-        self.quiet, slider = True, self.controls["shown"]
-        slider.max, slider.value = last, last if choice.shown < 0 else min(choice.shown, last)
-        self.quiet = False
+        self.controls["shown"].max = last
+        self._set({"shown": last if choice.shown < 0 else min(choice.shown, last)})
         parts = [_section(name, view, self.explorer) for name, view in views.items()]
         self.view.value = f"{STYLE}<div class='ddid'>{''.join(parts)}</div>"
 
@@ -110,20 +118,18 @@ class Panel:
         upload = w.FileUpload(accept=".png,.jpg,.jpeg", description="your own picture")
         save, links = w.Button(description="save view", icon="download"), w.HTML()
 
-        def take(change: Any) -> None:
-            for file in change["new"]:
-                self._attempt(lambda file=file: self._upload(file["name"], bytes(file["content"])))
+        def take() -> None:
+            for file in upload.value:
+                self.explorer.upload(file["name"], bytes(file["content"]))
+                self._set({"query": self.explorer.choice.query, "side": "query"})
+                self._draw()
 
-        def write(_button: Any) -> None:
-            self._attempt(lambda: setattr(links, "value", _links(self.explorer)))
+        def write() -> None:
+            links.value = _links(self.explorer)
 
-        upload.observe(take, names="value")
-        save.on_click(write)
+        upload.observe(lambda _change: self._attempt(take), names="value")
+        save.on_click(lambda _button: self._attempt(write))
         return _wrapped([upload, save, links])
-
-    def _upload(self, name: str, content: bytes) -> None:
-        self.explorer.upload(name, content)
-        self.choose(query=self.explorer.choice.query, side="query")
 
     def _picker(self) -> w.Accordion:
         cameras = sorted(set(self.explorer.query.camids.tolist()))
@@ -133,17 +139,17 @@ class Panel:
         order = w.ToggleButtons(options=["hardest", "random"], description="show")
         shelf, draw = w.Box(layout={"flex_flow": "row wrap"}), Random(self.explorer.seed)
 
-        def fill(_change: Any = None) -> None:
+        def fill() -> None:
             found = self.explorer.find(camera.value, *span.value)
             if order.value == "random":
                 found = draw.sample(found, min(THUMBNAILS, len(found)))
             shelf.children = [self._thumbnail(*one) for one in found[:THUMBNAILS]]
 
         for control in (camera, span, order):
-            control.observe(lambda change: self._attempt(lambda: fill(change)), names="value")
+            control.observe(lambda _change: self._attempt(fill), names="value")
         box = w.Accordion([w.VBox([_wrapped([camera, span, order]), shelf])], selected_index=None)
         box.set_title(0, "Pick a query")
-        box.observe(lambda change: self._attempt(fill), names="selected_index")
+        box.observe(lambda _change: self._attempt(fill), names="selected_index")
         return box
 
     def _thumbnail(self, row: int, ap: float) -> w.VBox:
@@ -157,7 +163,7 @@ class Panel:
 
 def _controls(explorer: Explorer) -> dict[str, Any]:
     now, late = explorer.choice, {"continuous_update": False}
-    attacks = [(f"{name}: {line}", name) for name, line in explorer.offered.items()]
+    attacks = [(line.partition(".")[0], name) for name, line in explorer.offered.items()]
     last = len(explorer.query) - 1
     controls = {
         "model": w.Dropdown(options=list(explorer.models), value=now.model),
@@ -188,7 +194,8 @@ def _section(name: str, view: View, explorer: Explorer) -> str:
     cards = {"clean": view.image, f"change ×{gain}": change, "attacked": view.attacked}
     images = {title: _figure(image[0], title, "large") for title, image in cards.items()}
     if view.heat is not None:
-        heat = 0.5 * pictures(view.attacked)[0] + 127 * colormaps["inferno"](view.heat)[..., :3]
+        colors = np.asarray(colormaps["inferno"](view.heat.numpy()))[..., :3]
+        heat = 0.5 * pictures(view.attacked)[0] + 127 * colors
         images["heat"] = _figure(heat.astype(np.uint8), "what speaks for the identity", "large")
     aimed = explorer.query.pids == view.trace.aim
     if aimed.any():
@@ -215,7 +222,7 @@ def _tiles(found: Any, explorer: Explorer) -> list[str]:
         right, camera = bool(found.right[0, place]), int(explorer.gallery.camids[row])
         mark, color = ("✓", RIGHT) if right else ("✗", WRONG)
         near = 1 - float(found.distance[0, place])
-        text = f"<b>{place + 1} {mark}</b><br>{near:.2f} · cam {camera}"
+        text = f"<b>{place + 1} {mark}</b><br>{near:.2f}, cam {camera}"
         says = f"rank {place + 1}, {'right' if right else 'wrong'}, similarity {near:.2f}"
         frame = f"border:3px solid rgb({','.join(str(round(255 * c)) for c in color)})"
         tiles.append(_figure(explorer.gallery.images[row], text, style=frame, alt=says))
@@ -228,9 +235,9 @@ def _course(view: View) -> str:
     points = [(100 * i / max(1, len(ap) - 1), 50 - value / 2) for i, value in enumerate(ap)]
     line, (x, y) = " ".join(f"{x:.1f},{y:.1f}" for x, y in points), points[view.step]
     return (
-        "<svg viewBox='-3 -3 106 56' preserveAspectRatio='none' role='img' aria-label='average "
-        f"precision by step'><polyline points='{line}' fill='none' stroke='#0173b2'/>"
-        f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2'/></svg>"
+        "<svg viewBox='-3 -3 106 56' role='img' aria-label='average precision by step'>"
+        f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2'/><g fill='none'><path d='M0 0V50H100' "
+        f"stroke='#bbb'/><polyline points='{line}' stroke='#0173b2'/></g></svg>"
         f"<p>average precision by step (0 to 100 %), step {view.step} of {len(ap) - 1}</p>"
     )
 

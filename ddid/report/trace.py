@@ -60,7 +60,7 @@ class Trace:
         scene = subject.scene(side, budget, generator)
         count = len(scene.images)
         require(count > 0, "the gallery has no image of this identity: attack the query instead")
-        surrogate = rival and rival.scene(side, budget, generator)
+        surrogate = rival.scene(side, budget, generator) if rival else None
         recorder = Recorder(subject.embed)
         attacked = craft(attack, replace(scene, embed=recorder, surrogate=surrogate), count)
         path = torch.stack([scene.images, *recorder.steps, attacked])
@@ -86,7 +86,7 @@ class Trace:
         for step, now in enumerate(self.features):
             try:
                 found = rank(*self.sides(step))
-                ranks = (100 * float(found.ap), int(found.first_rank))
+                ranks = (100 * float(found.ap), float(found.first_rank))
             except InputError:  # no right answer: worth seeing in the list, and no reason to stop
                 ranks = (nan, nan)
             rows.append((*ranks, float(torch.cosine_similarity(now[0], self.own, dim=0))))

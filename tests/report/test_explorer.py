@@ -1,12 +1,17 @@
 import math
+from io import BytesIO
 
 import pytest
 import torch
 from PIL import Image
 
+from ddid.attack import attacks
 from ddid.errors import InputError
-from ddid.report import explorer as module
-from ddid.report.explorer import Explorer, panel
+from ddid.metric.ranking import rank
+from ddid.report import trace as module
+from ddid.report.explorer import Choice, Explorer
+from ddid.report.panel import Panel
+from ddid.report.ranked import right_ranks
 
 
 @pytest.fixture
@@ -14,18 +19,25 @@ def explorer(net, query, gallery):
     return Explorer({"none": net, "twin": net}, query, gallery, answers=4)
 
 
+def picture(kind="PNG", size=(10, 20)) -> bytes:
+    stream = BytesIO()
+    Image.new("RGB", size, "red").save(stream, kind)
+    return stream.getvalue()
+
+
 def test_nothing_to_spend_changes_nothing(explorer):
     explorer.choose(eps=0, attack="sma", query=3)
     view = explorer.view
     assert torch.equal(view.image, view.attacked)
-    assert view.ap_before == view.ap_after
+    assert view.scores[0].ap == view.scores[1].ap
     assert torch.equal(view.before.index, view.after.index)
 
 
 @pytest.mark.parametrize("attack", ["fna", "sma", "ifgsm", "noise"])
-def test_the_change_stays_inside_the_budget(explorer, attack):
+def test_the_change_stays_inside_the_budget_at_every_step(explorer, attack):
     explorer.choose(attack=attack, eps=5, steps=3)
-    assert 0 < int(explorer.view.perturbation.abs().max()) <= 5
+    path = explorer.view.trace.path.int()
+    assert 0 < int((path - path[0]).abs().max()) <= 5
 
 
 def test_a_view_shows_the_chosen_query_before_and_after(explorer, query):
@@ -33,35 +45,123 @@ def test_a_view_shows_the_chosen_query_before_and_after(explorer, query):
     view = explorer.view
     assert torch.equal(view.image[0], query.images[7])
     assert view.before.index.shape == view.after.index.shape == (1, 4)
-    assert 0 <= view.ap_after <= view.ap_before <= 100
+    assert 0 <= view.scores[1].ap <= view.scores[0].ap <= 100
+
+
+def test_the_slider_goes_through_the_steps_of_one_attack(explorer, query, monkeypatch):
+    explorer.choose(steps=3, query=5)
+    last = explorer.view
+    assert len(last.trace.path) == 1 + 3
+    monkeypatch.setattr(module, "craft", None)  # going back attacks nothing
+    for step in range(4):
+        explorer.choose(shown=step)
+        view = explorer.view
+        assert torch.equal(view.attacked, last.trace.path[step])
+        assert view.scores[1].ap == 100 * float(rank(*view.trace.sides(step)).ap)
+    explorer.choose(shown=0)
+    assert torch.equal(explorer.view.attacked[0], query.images[5])
+    explorer.choose(shown=99)
+    assert torch.equal(explorer.view.attacked, last.attacked)
+
+
+def test_an_attack_on_the_gallery_changes_the_right_answers_alone(explorer, query, gallery):
+    explorer.choose(side="gallery", query=2, steps=4)
+    trace = explorer.view.trace
+    own = (gallery.pids == query.pids[2]).nonzero().squeeze(1)
+    assert torch.equal(trace.rows, own)
+    clean, attacked = (trace.sides(step)[1].embeddings for step in (0, len(trace.path) - 1))
+    moved = (clean != attacked).any(1).nonzero().squeeze(1)
+    assert torch.equal(moved, own)
+    assert explorer.view.scores[1].ap < explorer.view.scores[0].ap
+
+
+def test_two_models_are_seen_side_by_side(explorer):
+    explorer.choose(steps=2, other="twin")
+    views = explorer.views
+    assert list(views) == ["none", "twin"]
+    assert torch.equal(views["none"].attacked, views["twin"].attacked)
+    assert set(explorer.lists()["model"]) == set(explorer.steps()["model"]) == {"none", "twin"}
+
+
+def test_an_attack_by_transfer_needs_the_second_model(explorer):
+    explorer.choose(attack="transfer", steps=2)
+    with pytest.raises(InputError, match="surrogate"):
+        _ = explorer.view
+    explorer.choose(other="twin")
+    assert int(explorer.view.perturbation.abs().max()) > 0
 
 
 def test_views_are_lazy_and_remembered(explorer, monkeypatch):
-    crafted, attack = [], module.attack_images
-
-    def counted(name, *args, **kwargs):
-        crafted.append(name)
-        return attack(name, *args, **kwargs)
-
-    monkeypatch.setattr(module, "attack_images", counted)
+    crafted, attack = [], module.craft
+    monkeypatch.setattr(module, "craft", lambda *given: crafted.append(given[0]) or attack(*given))
     explorer.choose(query=2, steps=2)
     explorer.choose(query=4)
     assert crafted == []
-    first = explorer.view
+    first = explorer.view.trace
     explorer.choose(model="twin")
-    other = explorer.view
+    assert explorer.view.trace is not first
     explorer.choose(model="none")
-    assert explorer.view is first
+    assert explorer.view.trace is first
     assert len(crafted) == 2
-    assert torch.equal(first.attacked, other.attacked)
+
+
+def test_what_is_offered_is_what_the_registry_holds_now(explorer, monkeypatch):
+    assert set(explorer.offered) == {name for name, a in attacks().items() if not a.whole}
+    monkeypatch.setattr("ddid.report.explorer.attacks", lambda: {"mine": attacks()["fna"]})
+    explorer.choose(attack="mine")
+    assert explorer.choice.attack == "mine"
 
 
 def test_a_query_without_a_right_answer_is_still_shown(net, query, gallery):
     strangers = gallery.take(gallery.pids != query.pids[0])
     view = Explorer({"none": net}, query, strangers).view
-    assert math.isnan(view.ap_before)
-    assert math.isnan(view.ap_after)
+    assert all(math.isnan(score.ap) for score in view.scores)
     assert not view.before.right.any()
+    assert view.moved == []
+
+
+def test_right_answers_stand_where_the_ranks_say(explorer):
+    explorer.choose(query=6, steps=3)
+    view = explorer.view
+    for step, place in ((0, 0), (view.step, 1)):
+        ranks = sorted(pair[place] for pair in view.moved)
+        assert ranks == sorted(right_ranks(*view.trace.sides(step)).values())
+        ap = sum((hit + 1) / at for hit, at in enumerate(ranks)) / len(ranks)
+        assert 100 * ap == pytest.approx(view.scores[place].ap)
+
+
+def test_ones_own_picture_is_a_query_of_a_stranger(explorer, query):
+    before = explorer.view.trace.features
+    explorer.upload("me.png", picture())
+    assert explorer.choice.query == len(query)
+    view = explorer.view
+    assert view.image[0, :, 0, 0].tolist() == [255, 0, 0]
+    assert int(view.perturbation.abs().max()) > 0
+    assert math.isnan(view.scores[1].ap)
+    explorer.choose(query=0)  # whose guides know nothing of the picture
+    assert torch.equal(explorer.view.trace.features, before)
+
+
+BAD = {"text": b"hello", "cut": picture()[:45], "gif": picture("GIF"), "huge": bytes(2**24 + 1)}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+def test_a_bad_picture_is_one_sentence_and_changes_nothing(explorer, content):
+    before = explorer.choice
+    with pytest.raises(InputError, match=r"^me\.png (is no JPEG or PNG|has more than 16)") as told:
+        explorer.upload("me.png", content)
+    assert "/" not in str(told.value)
+    assert explorer.choice == before
+
+
+def test_queries_are_found_by_camera_and_difficulty(explorer, query):
+    found = explorer.find()
+    ap = [value for _, value in found]
+    assert ap == sorted(ap)
+    assert len(found) == len(query)
+    camera = int(query.camids[0])
+    assert {int(query.camids[row]) for row, _ in explorer.find(camera)} == {camera}
+    assert all(20 <= value <= 60 for _, value in explorer.find(low=20, high=60))
 
 
 @pytest.mark.parametrize(
@@ -69,6 +169,7 @@ def test_a_query_without_a_right_answer_is_still_shown(net, query, gallery):
     [
         ({"model": "gpt"}, "unknown model 'gpt': choose none, twin"),
         ({"attack": "mail"}, "unknown attack 'mail'"),
+        ({"side": "left"}, "unknown side 'left'"),
         ({"query": 24}, "query is 24: give 0 to 23"),
         ({"eps": -1}, "eps is -1"),
         ({"steps": 0}, "steps is 0"),
@@ -82,31 +183,55 @@ def test_an_impossible_choice_is_one_sentence_and_changes_nothing(explorer, chan
     assert explorer.choice == before
 
 
-def test_the_figure_is_the_same_for_the_same_choice(explorer, tmp_path):
-    explorer.choose(steps=2)
-    assert explorer.png() == explorer.png()
-    (tmp_path / "view.png").write_bytes(explorer.png())
-    assert min(Image.open(tmp_path / "view.png").size) > 200
+def test_the_figure_has_two_lists_a_model(explorer):
+    explorer.choose(steps=2, other="twin")
+    labels = [ax.get_ylabel() for ax in explorer.figure().axes if ax.get_ylabel()]
+    assert labels == [
+        f"{name}\n{when}" for name in ("none", "twin") for when in ("before", "after")
+    ]
 
 
-def test_widgets_drive_the_explorer(explorer):
-    explorer.choose(steps=2)
-    box = panel(explorer)
-    controls = {c.description: c for row in box.children[:-1] for c in row.children}
-    picture = box.children[-1]
-    before = picture.value
-    controls["attack"].value = "noise"
-    assert explorer.choice.attack == "noise"
-    assert picture.value != before
-    assert picture.value == explorer.png()
-    controls["query"].value = 6
-    controls["eps / 255"].value = 2
-    controls["model"].value = "twin"
-    assert explorer.choice == module.Choice("twin", "noise", 6, 2, 2)
-    assert all(not c.continuous_update for c in controls.values() if hasattr(c, "max"))
-
-
-def test_the_panel_shows_what_was_chosen_from_python(explorer):
+@pytest.fixture
+def panel(explorer):
     explorer.choose(query=3, eps=40, steps=2)
-    controls = {c.description: c for row in panel(explorer).children[:-1] for c in row.children}
-    assert (controls["query"].value, controls["eps / 255"].value) == (3, 40)
+    return Panel(explorer)
+
+
+def test_widgets_drive_the_explorer(panel, explorer):
+    assert (panel.controls["query"].value, panel.controls["eps"].value) == (3, 40)
+    seen = {panel.view.value}
+    for name, value in {"attack": "noise", "query": 6, "eps": 2, "model": "twin"}.items():
+        panel.controls[name].value = value
+        seen.add(panel.view.value)
+    assert explorer.choice == Choice("twin", "", "noise", "query", 6, 2, 2)
+    assert len(seen) == 5
+    assert "done in" in panel.status.value
+    assert "noise" in panel.help.value
+    panel.controls["shown"].value = 0
+    assert explorer.choice.shown == 0
+    assert "step 0 of" in panel.view.value
+
+
+def test_what_goes_wrong_is_told_in_the_page(panel, monkeypatch):
+    monkeypatch.setattr("ddid.report.trace.craft", lambda *given: 1 / 0)
+    panel.controls["query"].value = 9
+    assert "role='alert'" in panel.status.value
+    assert "ZeroDivisionError" in panel.status.value
+
+
+def test_names_from_outside_cannot_write_html(net, query, gallery):
+    page = Panel(Explorer({"<b>x": net}, query, gallery, answers=2)).view.value
+    assert "<b>x" not in page
+    assert "&lt;b&gt;x" in page
+
+
+def test_a_thumbnail_picks_its_query(panel, explorer):
+    _, span, order = panel.picker.children[0].children[0].children
+    panel.picker.selected_index = 0
+    shelf = panel.picker.children[0].children[1]
+    assert len(shelf.children) == 12
+    shelf.children[1].children[1].click()
+    assert explorer.choice.query == explorer.find()[1][0]
+    order.value = "random"
+    span.value = (0, 0)
+    assert {row.children[1].description.split(": ")[1] for row in shelf.children} <= {"0 %"}
