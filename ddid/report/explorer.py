@@ -87,7 +87,7 @@ class Explorer:
         """Attacks that work on one query, as of now: name → what it is in a line."""
         lines = {}
         for name, entry in attacks().items():
-            if not entry.whole:
+            if not entry.whole and len(self.models) > entry.surrogate:
                 title, card = (entry.craft.__doc__ or "").splitlines()[0], entry.card
                 lines[name] = f"{name}: {title} {card.source}; guides: {card.guides}"
         return lines
@@ -200,17 +200,17 @@ class Explorer:
 
     def _view(self, name: str) -> View:
         choice = self.choice
-        other = choice.other if name == choice.model else choice.model
-        trace = self._trace(replace(choice, model=name, other=other, shown=-1))
+        trace = self._trace(replace(choice, model=name, other="", shown=-1))
         last = len(trace.path) - 1
         return View(trace, last if choice.shown < 0 else min(choice.shown, last), self.answers)
 
     def _attack(self, choice: Choice) -> Trace:
         subject = self._subject(choice.model, choice.query)
-        rival = self._subject(choice.other, choice.query) if choice.other else None
-        budget = Budget(eps=choice.eps / 255, steps=choice.steps)
+        entry, budget = attacks()[choice.attack], Budget(eps=choice.eps / 255, steps=choice.steps)
+        others = [name for name in self.models if name != choice.model] if entry.surrogate else []
+        rival = self._subject(others[0], choice.query) if others else None
         seed = crc32(f"{choice.attack} {self.seed}".encode())
-        return Trace.of(choice.attack, subject, choice.side, budget, seed, rival)
+        return Trace.of(entry, subject, choice.side, budget, seed, rival)
 
     def _subject(self, name: str, row: int) -> Subject:
         """A model with one query under attack; a picture of one's own joins the references only

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddid.attack import Budget
-from ddid.attack.registry import craft
+from ddid.attack.registry import Attack, craft
 from ddid.data.images import to_uint8, to_unit
 from ddid.errors import InputError, require
 from ddid.metric.distance import Embed
@@ -45,7 +45,7 @@ class Trace:
     @classmethod
     def of(
         cls,
-        attack: str,
+        attack: Attack,
         subject: Subject,
         side: str,
         budget: Budget,

@@ -83,17 +83,17 @@ def test_two_models_are_seen_side_by_side(explorer):
     assert set(explorer.lists()["model"]) == set(explorer.steps()["model"]) == {"none", "twin"}
 
 
-def test_an_attack_by_transfer_needs_the_second_model(explorer):
+def test_an_attack_by_transfer_works_on_another_model(explorer, net, query, gallery):
     explorer.choose(attack="transfer", steps=2)
-    with pytest.raises(InputError, match="surrogate"):
-        _ = explorer.view
-    explorer.choose(other="twin")
     assert int(explorer.view.perturbation.abs().max()) > 0
+    assert "transfer" not in Explorer({"none": net}, query, gallery).offered
 
 
 def test_views_are_lazy_and_remembered(explorer, monkeypatch):
     crafted, attack = [], module.craft
-    monkeypatch.setattr(module, "craft", lambda *given: crafted.append(given[0]) or attack(*given))
+    monkeypatch.setattr(
+        module, "craft", lambda *given: crafted.append(given[0].name) or attack(*given)
+    )
     explorer.choose(query=2, steps=2)
     explorer.choose(query=4)
     assert crafted == []
