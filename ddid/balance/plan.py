@@ -33,8 +33,10 @@ class Thresholds:
     """Largest share of an identity's images that one camera should have, in (0, 1]."""
 
     def __post_init__(self) -> None:
-        require(self.delta1 >= 0, f"delta1 is {self.delta1}: give a number of images, 0 or more")
-        require(0 < self.delta2 <= 1, f"delta2 is {self.delta2}: give a share in (0, 1]")
+        count = isinstance(self.delta1, int) and self.delta1 >= 0
+        share = isinstance(self.delta2, int | float) and 0 < self.delta2 <= 1
+        require(count, f"delta1 is {self.delta1!r}: give a number of images, 0 or more")
+        require(share, f"delta2 is {self.delta2!r}: give a share in (0, 1]")
 
 
 def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 0) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def load_images(
         InputError: some are missing, truncated, too large or no images: how many, and the first;
             or the machine lacks the memory.
     """
-    needed = len(paths) * _image_bytes(size)
+    needed = _bytes(len(paths), size)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     _check_room(needed, memory, f"{len(paths):,} images of {size}", "memory")
     images = torch.empty((len(paths), 3, *size), dtype=torch.uint8)
@@ -63,7 +63,7 @@ def mapped_images(
     stamp = _digest([_stat(path) for path in paths])
     file = cache / f"{_digest([paths, size])}.safetensors"
     if _stamp(file) != stamp:
-        needed = len(paths) * _image_bytes(size)
+        needed = _bytes(len(paths), size)
         cache.mkdir(parents=True, exist_ok=True)
         _check_room(needed, shutil.disk_usage(cache).free, f"{len(paths):,} decoded images", "disk")
         tensor = {"dtype": "U8", "shape": [len(paths), 3, *size], "data_offsets": [0, needed]}
@@ -105,8 +105,6 @@ def _decoded(
 def _attempts(
     paths: Sequence[str], size: tuple[int, int], progress: Progress | None
 ) -> Iterator[np.ndarray | InputError]:
-    require(min(size) > 0, f"image size is {size[0]}x{size[1]}: give positive numbers")
-
     def attempt(path: str) -> np.ndarray | InputError:
         try:
             return _decode(path, size)
@@ -149,8 +147,10 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def _image_bytes(size: tuple[int, int]) -> int:
-    return 3 * size[0] * size[1]
+def _bytes(images: int, size: tuple[int, int]) -> int:
+    whole = all(isinstance(length, int) and 0 < length <= 2**13 for length in size)
+    require(whole, f"image size is {size}: give height and width in pixels, 1 to {2**13}")
+    return 3 * images * size[0] * size[1]
 
 
 def _check_room(needed: int, there: int, what: str, where: str) -> None:

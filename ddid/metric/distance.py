@@ -45,6 +45,7 @@ def pairwise(query: Tensor, gallery: Tensor, metric: Metric = "cosine") -> Tenso
 
 def check_embeddings(embeddings: Tensor, name: str) -> None:
     """Raise InputError unless `embeddings` is a finite floating-point matrix (N, D)."""
+    require(isinstance(embeddings, Tensor), f"{name} embeddings are no tensor: give (N, D)")
     require(
         embeddings.ndim == 2 and embeddings.is_floating_point(),
         f"{name} embeddings have shape {tuple(embeddings.shape)} and type {embeddings.dtype}: "

@@ -44,11 +44,11 @@ class Embedded:
     def __post_init__(self) -> None:
         check_embeddings(self.embeddings, "given")
         for name, labels in (("pids", self.pids), ("camids", self.camids)):
-            require(
-                labels is None or labels.shape == self.embeddings.shape[:1],
-                f"{len(self.embeddings)} embeddings came with {name} of shape "
-                f"{None if labels is None else tuple(labels.shape)}: give one per image",
-            )
+            fits = labels is None and name == "camids"
+            if isinstance(labels, Tensor) and not labels.is_floating_point():
+                fits = labels.shape == self.embeddings.shape[:1]
+            count = len(self.embeddings)
+            require(fits, f"{name} do not fit {count} embeddings: give one whole number each, (N,)")
 
     def to(self, device: torch.device) -> "Embedded":
         """Move everything to one device."""
@@ -140,7 +140,9 @@ def rank(
     `same_camera="count"` takes a match from the query's own camera as a right answer too, as data
     of one camera needs. `chunk` bounds how many scores exist at once, whatever the sizes.
     """
-    require(chunk > 0, f"chunk is {chunk}: hold at least one score at once")
+    require(
+        isinstance(chunk, int) and chunk > 0, f"chunk is {chunk}: hold at least one score at once"
+    )
     (queries, length), (images, other) = query.embeddings.shape, gallery.embeddings.shape
     require(
         min(queries, images) > 0, f"{queries} queries against {images} gallery images: none to rank"

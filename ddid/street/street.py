@@ -13,10 +13,12 @@ from math import pi
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 
 from ddid.errors import require
-from ddid.files import atomic_write, read_json, write_json
+from ddid.files import atomic_write, read_json, remove_leftovers, write_json
+from ddid.identity import identity
 from ddid.progress import Progress
 from ddid.street.camera import DOMAINS, Camera, cast_shadow, occlude
 from ddid.street.pedestrian import Person, Pose, draw_person, sample_person
@@ -56,13 +58,15 @@ class StreetConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        known = ", ".join(DOMAINS)
         require(
-            self.domain in DOMAINS,
-            f"street: domain is one of {', '.join(DOMAINS)}, not {self.domain!r}",
+            self.domain in (*DOMAINS,), f"street: domain is one of {known}, not {self.domain!r}"
         )
         for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            require(low <= value <= high, f"street: {name} is {value}, give {low} to {high}")
+            value, whole = getattr(self, name), isinstance(type(self).__dict__[name], int)
+            fits = isinstance(value, int if whole else int | float) and low <= value <= high
+            kind = "a whole number" if whole else "a number"
+            require(fits, f"street: {name} is {value!r}, give {kind} from {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -87,41 +91,35 @@ class Shot:
 def write_street(root: str | Path, config: StreetConfig, progress: Progress | None = None) -> Path:
     """Write the street's images below `root` and return it.
 
-    Images already there are kept, so an interrupted call goes on where it stopped; `street.json`
-    with the configuration marks the finished street.
+    Images already there are kept, so an interrupted call goes on where it stopped and a second
+    process waits for the first; `street.json` says what is drawn and by which code.
 
     Raises:
-        InputError: `root` holds a street of another configuration, or other files.
+        InputError: `root` holds a street of another configuration or code, or other files.
     """
-    root = Path(root)
-    begun, done = root / "street.part.json", root / "street.json"
-    _check_folder(root, config, [note for note in (begun, done) if note.is_file()])
-    if done.is_file():
-        return root
-    write_json(begun, asdict(config))
-    shots = list(plan_shots(config))
-    for count, shot in enumerate(shots, start=1):
-        path = root / shot.folder / shot.name
-        if not path.exists():
-            with atomic_write(path) as file:
-                take(shot, config).save(file, "JPEG", quality=92, subsampling=0)
-        if progress and (count % 50 == 0 or count == len(shots)):
-            progress("street", count, len(shots))
-    begun.replace(done)
-    return root
-
-
-def _check_folder(root: Path, config: StreetConfig, notes: list[Path]) -> None:
-    """Refuse a folder whose notes tell of another street, or that has files and no note."""
-    for note in notes:
+    root, note = Path(root), Path(root) / "street.json"
+    street = asdict(config) | {"code": identity(code=(plan_shots, take))}
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".lock"):
+        remove_leftovers(root)
+        if not note.is_file():
+            free = all(path.name.startswith(".") for path in root.iterdir())
+            require(free, f"{root} is not empty and holds no street: choose another folder")
+            write_json(note, street)
         require(
-            read_json(note) == asdict(config),
-            f"{root} holds a street of another configuration: choose another folder or delete it",
+            read_json(note) == street,
+            f"{root} holds a street of another configuration, or drawn by other code: choose "
+            "another folder or delete it",
         )
-    require(
-        bool(notes) or not root.exists() or not any(root.iterdir()),
-        f"{root} is not empty and holds no street: choose another folder for the images",
-    )
+        shots = list(plan_shots(config))
+        for count, shot in enumerate(shots, start=1):
+            path = root / shot.folder / shot.name
+            if not path.exists():
+                with atomic_write(path) as file:
+                    take(shot, config).save(file, "JPEG", quality=92, subsampling=0)
+            if progress and (count % 50 == 0 or count == len(shots)):
+                progress("street", count, len(shots))
+    return root
 
 
 def plan_shots(config: StreetConfig) -> Iterator[Shot]:

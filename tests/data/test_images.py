@@ -83,7 +83,7 @@ def test_too_little_memory_or_disk_is_said_before_the_work(pictures, tmp_path, m
 
     monkeypatch.setattr(decoding, "_decode", lambda *a: pytest.fail("work has begun"))
     with pytest.raises(InputError, match="GiB of memory"):
-        load_images(pictures[0] * 10_000, (10_000, 10_000))
+        load_images(pictures[0] * 100_000, (8_000, 8_000))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(InputError, match="GiB of disk"):
         decoding.mapped_images(pictures[0], (8, 4), tmp_path / "cache")

@@ -184,7 +184,7 @@ def test_spread_is_over_identities_not_queries():
     [
         ({"embeddings": torch.full((4, 3), torch.nan)}, "NaN"),
         ({"embeddings": torch.randn(4, 3, 2)}, r"\(N, D\)"),
-        ({"embeddings": torch.randn(5, 3)}, "one per image"),
+        ({"embeddings": torch.randn(5, 3)}, "one whole number each"),
         ({"camids": torch.zeros(2)}, "camids"),
         ({"embeddings": torch.randn(4, 7)}, "one model"),
         ({"embeddings": torch.randn(0, 3), "pids": torch.arange(0)}, "0 queries against 4"),
