@@ -56,7 +56,8 @@ def generator(scene: Scene) -> Rule:
     """Generator network: a small network that draws each image's perturbation."""
     eps = linf(scene, "generator").budget.eps
     first = next(scene.batches(1)).images
-    net = seeded(lambda: perturber(tuple(first.shape[2:])), scene.generator).to(first.device)
+    with first.device:
+        net = seeded(lambda: perturber(tuple(first.shape[2:])), scene.generator)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     for _ in range(PASSES):
         for part in scene.batches(BATCH):
@@ -211,10 +212,9 @@ def perturber(size: tuple[int, ...]) -> nn.Module:
 
 
 def seeded(build: Callable[[], nn.Module], source: torch.Generator) -> nn.Module:
-    """Build a module with weights that depend on `source` alone; torch's own state is kept."""
-    seed = int(torch.randint(2**31, (1,), generator=source, device=source.device))
+    """Build a module with weights that depend on the seed of `source`; torch's state is kept."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+        torch.manual_seed(source.initial_seed())
         return build()
 
 
