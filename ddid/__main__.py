@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ddid import __version__
 from ddid.errors import InputError
@@ -29,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_sweep(commands)
     _add_audit(commands)
+    _add_explore(commands)
     _add_doctor(commands)
     _add_init(commands)
     purpose = "fill the pages' tables, and draw their figures, from figures/results"
@@ -86,6 +88,14 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     audit.set_defaults(command=_audit)
 
 
+def _add_explore(commands: argparse._SubParsersAction) -> None:
+    explore = commands.add_parser("explore", help="attack explorer of a run, as a page")
+    explore.add_argument("run", metavar="RUN", help="run folder, say runs/demo")
+    explore.add_argument("--port", type=int, default=8866, help="on this machine; default 8866")
+    explore.add_argument("--no-browser", action="store_true", help="do not open one")
+    explore.set_defaults(command=_explore)
+
+
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
     doctor = commands.add_parser("doctor", help="check the installation and a data folder")
     doctor.add_argument("--data", default="", metavar="ROOT", help="data folder or CSV manifest")
@@ -121,8 +131,8 @@ def _sweep(options: argparse.Namespace) -> int:
 
     table = run_study(
         read_study(options.study),
-        options.out,
-        options.csv,
+        Path(options.out).absolute() if options.out else "",
+        Path(options.csv).absolute() if options.csv else "",
         settings=dict(map(parse_setting, options.settings)),
         scheduler=options.scheduler,
         workers=options.workers,
@@ -141,6 +151,13 @@ def _audit(options: argparse.Namespace) -> int:
     result = audit_run(**given, size=tuple(options.size))
     sys.stdout.write(f"\n{audit_text(result)}report: {options.out}/audit.html\n")
     return 1 if result["flags"] else 0
+
+
+def _explore(options: argparse.Namespace) -> int:
+    from ddid.page import serve
+
+    serve(Path(options.run).absolute(), options.port, browser=not options.no_browser)
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

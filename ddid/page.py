@@ -1,18 +1,26 @@
-"""Notebook 04 on somebody's own model and data, and an executed notebook as a page to read."""
+"""Pages: the audit of somebody's own model, which is notebook 04, and the explorer of a run."""
 
 import re
+import sys
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ddid.errors import require
-from ddid.files import atomic_write, read_object
-from ddid.notebook import check_parameters
+from ddid.files import atomic_write, read_json, read_object, write_json
+from ddid.notebook import check_parameters, resolve
 from ddid.pipeline import run_notebooks
+
+if TYPE_CHECKING:
+    from ddid.report.explorer import Explorer
 
 NOTEBOOK = "04_robustness_report"
 STEPS_TO_EPS = 8  # our choice, as in the explorer: an eighth of eps a step, larger if steps are few
+PAGE = """from ddid.page import explorer_of
+from ddid.report.panel import panel
+panel(explorer_of({root!r}))"""
 
 
 def audit_run(
@@ -27,7 +35,8 @@ def audit_run(
     eps: float = 8.0,
     steps: int = 15,
 ) -> dict[str, Any]:
-    """Audit anybody's model: writes a run folder with notebook 04 alone, and `out/audit.html`.
+    """Audit anybody's model: writes a run folder with notebook 04 alone, `out/audit.json` and
+    `out/audit.html`.
 
     Args:
         model, surrogate: "package.module:factory", see `load_factory`.
@@ -76,7 +85,9 @@ def audit_run(
     write_manifest(manifest, root / "01_bias_analysis" / "manifest.csv")
     run_notebooks(plans, root)
     write_page(root / NOTEBOOK / f"{NOTEBOOK}.ipynb", root / "audit.html", f"Audit of {model}")
-    return read_object(root / NOTEBOOK / "models" / model / "audit.json")
+    result = read_object(root / NOTEBOOK / "models" / model / "audit.json")
+    write_json(root / "audit.json", result)
+    return result
 
 
 def audit_text(audit: dict[str, Any]) -> str:
@@ -107,3 +118,56 @@ def write_page(notebook: Path, page: Path, title: str) -> None:
     with atomic_write(page) as temporary:
         still = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)  # needs no network
         temporary.write_text(still, encoding="utf-8")
+
+
+def explorer_of(run: str | Path) -> "Explorer":
+    """The explorer over the models and test images of a run folder.
+
+    Raises:
+        InputError: notebooks 01 and 03 have not run there.
+    """
+    from accelerate import PartialState
+
+    from ddid.data import reopen
+    from ddid.model import load_model
+    from ddid.report.explorer import Explorer
+
+    root = resolve(run)
+    trained = root / "03_adversarial_meta_training"
+    settings = read_json(trained / "parameters.json")
+    folders = [trained / "models" / name for name in settings["recipes"]]
+    folders = [folder for folder in folders if folder.is_dir()]
+    require(bool(folders), f"{trained} holds no model yet: run notebook 03 first")
+    data = reopen(root / "01_bias_analysis" / "manifest.csv")
+    size = settings["image_height"], settings["image_width"]
+    device = PartialState().device
+    models = {folder.name: load_model(folder).to(device) for folder in folders}
+    return Explorer(models, *data.images("query", "gallery", size=size), seed=settings["seed"])
+
+
+def serve(run: str | Path, port: int = 8866, *, browser: bool = True) -> None:
+    """Show the explorer of a run folder as a page of this machine, until interrupted.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    import nbformat
+    from voila.app import Voila
+
+    root = resolve(run)
+    models = root / "03_adversarial_meta_training" / "models"
+    require(models.is_dir(), f"{models} is missing: give the folder of a run, such as runs/demo")
+    sys.stdout.write(
+        f"explorer of {root}: http://localhost:{port}/ (this machine only; Ctrl-C ends it)\n"
+    )
+    sys.stdout.flush()
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# Attack explorer: {root.name}"),
+        nbformat.v4.new_code_cell(PAGE.format(root=str(root))),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    with TemporaryDirectory() as folder:
+        page = Path(folder, "explorer.ipynb")
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), page)
+        options = [f"--port={port}", "--Voila.ip=127.0.0.1", "--show_tracebacks=True"]
+        Voila.launch_instance([str(page), *options, *([] if browser else ["--no-browser"])])

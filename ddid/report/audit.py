@@ -42,6 +42,10 @@ class Audit:
         """Checks that failed; an honest model has none."""
         return [verdict.check for verdict in self.verdicts if not verdict.passed]
 
+    def table(self) -> pd.DataFrame:
+        """The scores in percent, one line per attack."""
+        return self.robustness.table()
+
 
 def audit(
     subject: Subject,

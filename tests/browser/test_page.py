@@ -128,7 +128,7 @@ def page(chromium):
 @pytest.fixture(scope="session")
 def explorer_page(run_folder, free_port):
     port = free_port()
-    code = f"from ddid.explore import serve; serve({str(run_folder)!r}, {port}, browser=False)"
+    code = f"from ddid.page import serve; serve({str(run_folder)!r}, {port}, browser=False)"
     log = run_folder / "voila.log"
     with serving(["-c", code], f"http://localhost:{port}/voila/static/voila.js", log) as url:
         assert f"{run_folder}: http://localhost:{port}/ (this machine only" in log.read_text()

@@ -1,0 +1,78 @@
+"""`import ddid`: light, documented, and its examples run."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ddid
+from ddid.data.images import ImageSet
+from ddid.errors import InputError
+
+MODULES = ["ddid", *(m.name for m in pkgutil.walk_packages(ddid.__path__, "ddid."))]
+OFFERED = ["read_data", "balanced", "train", "evaluate", "audit", "explore"]
+
+
+@pytest.fixture
+def people():
+    pids = torch.arange(1, 5).repeat_interleave(4)
+    pixels = torch.randint(0, 256, (16, 3, 16, 16), dtype=torch.uint8)
+    return ImageSet(pixels, pids, torch.arange(16) % 2, tuple(map(str, range(16))))
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if "__main__" not in name])
+def test_examples_in_docstrings_run(name, people, tmp_path):
+    module = importlib.import_module(name)
+    known = {"people": people, "query": people, "gallery": people, "folder": str(tmp_path)}
+    known["model"] = lambda images: images.flatten(1)
+    assert doctest.testmod(module, extraglobs=known).failed == 0
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = ["torch", "diffusers", "matplotlib", "pandas", "transformers", "numpy"]
+    text = f"import sys, ddid; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_what_is_offered_is_documented(name):
+    function = getattr(ddid, name)
+    assert inspect.isfunction(function)
+    assert len(inspect.getdoc(function).splitlines()) > 0
+    assert name in ddid.__doc__ or name == "evaluate"
+
+
+def test_no_module_takes_a_name_that_the_package_offers():
+    folder = Path(ddid.__file__).parent
+    assert not [n for n in OFFERED if (folder / n).exists() or (folder / f"{n}.py").exists()]
+
+
+def test_wrong_settings_are_one_sentence(people, tmp_path):
+    with pytest.raises(InputError, match="no setting 'step'"):
+        ddid.train("none", people, out=tmp_path, step=3)
+    with pytest.raises(InputError, match="recipe"):
+        ddid.train("nothing", people, out=tmp_path, steps=1)
+    with pytest.raises(InputError, match="eps"):
+        ddid.evaluate(lambda x: x.flatten(1), people, people, out=tmp_path, eps=8)
+
+
+@pytest.mark.slow
+def test_the_ten_lines(tmp_path):
+    from ddid.street.street import StreetConfig, write_street
+
+    write_street(tmp_path / "data", StreetConfig(train_identities=6, test_identities=6))
+    train, query, gallery = ddid.read_data(tmp_path / "data").images(size=(32, 16))
+    more = ddid.balanced(train, out=tmp_path / "balance", steps=2, delta1=8)
+    assert len(more) >= len(train)
+    net = ddid.train("metric_at", more, out=tmp_path / "net", steps=2, identities=4)
+    result = ddid.audit(net, query, gallery, out=tmp_path / "audit", steps=2)
+    assert {"clean", "fna", "worst"} <= set(result.table().index)
+    assert isinstance(result.flags, list)
+    assert ddid.explore({"mine": net}, query, gallery).children
