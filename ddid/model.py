@@ -4,6 +4,7 @@ Images go in as pixels in [0, 1]; normalisation happens inside, so that an attac
 fraction of the pixel range and travels with no transform.
 """
 
+import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -11,47 +12,47 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 
-from ddid.data.images import to_unit
 from ddid.errors import InputError, require
 from ddid.files import atomic_write, read_json, write_json
 from ddid.metric.distance import Embed
 
 FORMAT = 1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+OWN = "own module"
 
-RESNETS: dict[str, dict[str, Any]] = {
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     # our choice for CPUs: one basic block a stage, 1.2 M parameters, 1,500 images/s at 64×32
-    "resnet-tiny": {
-        "embedding_size": 32,
-        "hidden_sizes": [32, 64, 128, 256],
-        "depths": [1, 1, 1, 1],
-        "layer_type": "basic",
-    },
-    "resnet18": {
-        "hidden_sizes": [64, 128, 256, 512],
-        "depths": [2, 2, 2, 2],
-        "layer_type": "basic",
-    },
-    "resnet50": {"hidden_sizes": [256, 512, 1024, 2048], "depths": [3, 4, 6, 3]},
-}
-TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "resnet-tiny": (
+        "ResNet",
+        {
+            "embedding_size": 32,
+            "hidden_sizes": [32, 64, 128, 256],
+            "depths": [1] * 4,
+            "layer_type": "basic",
+        },
+    ),
+    "resnet18": (
+        "ResNet",
+        {"hidden_sizes": [64, 128, 256, 512], "depths": [2] * 4, "layer_type": "basic"},
+    ),
+    "resnet50": ("ResNet", {}),
     # our choice for CPUs: the depth that trains in minutes; patches of 8 pixels give 32 at 64×32
-    "dinov2-tiny": {
-        "hidden_size": 192,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 3,
-        "image_size": 64,
-        "patch_size": 8,
-    },
-    "dinov2-small": {
-        "hidden_size": 384,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 6,
-        "image_size": 518,
-        "patch_size": 14,
-    },
+    "dinov2-tiny": (
+        "Dinov2",
+        {
+            "hidden_size": 192,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 3,
+            "image_size": 64,
+            "patch_size": 8,
+        },
+    ),
+    "dinov2-small": (
+        "Dinov2",
+        {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14},
+    ),
 }
-BACKBONES = [*RESNETS, *TRANSFORMERS]
+"""Backbones by name: a family of transformers' models, and what differs from its defaults."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class ModelConfig:
     """What it takes to build a `ReIDNet` again."""
 
     classes: int  # identities in training, the classifier's outputs
-    backbone: str = "resnet-tiny"  # one of BACKBONES
+    backbone: str = "resnet-tiny"  # one of ARCHITECTURES, or OWN for a module that was given
     height: int = 64  # pixels
     width: int = 32  # pixels
 
@@ -81,6 +82,8 @@ class ReIDNet(nn.Module):
         config: architecture.
         weights: folder or hub name of pretrained backbone weights in transformers' format; empty
             for random ones.
+        backbone: a module of one's own instead: images (B, 3, H, W), normalised as for ImageNet,
+            to features (B, D) or maps (B, D, h, w). A copy of it is trained.
 
     Raises:
         InputError: unknown backbone, images its patches do not divide, weights that do not fit.
@@ -89,16 +92,18 @@ class ReIDNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig, weights: str = "") -> None:
+    def __init__(
+        self, config: ModelConfig, weights: str = "", backbone: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        require(
-            config.backbone in BACKBONES,
-            f"unknown backbone {config.backbone!r}: choose one of {', '.join(BACKBONES)}",
-        )
         self.config = config
-        self.backbone = _backbone(config, weights)
-        width = getattr(self.backbone.config, "hidden_size", None)
-        self.width = width or self.backbone.config.hidden_sizes[-1]
+        if backbone is None:
+            self.backbone = _backbone(config, weights)
+            inner = self.backbone.config
+            self.width = getattr(inner, "hidden_size", None) or inner.hidden_sizes[-1]
+        else:
+            self.backbone = copy.deepcopy(backbone)
+            self.width = _width(self.backbone, config)
         self.neck = nn.BatchNorm1d(self.width)
         self.neck.bias.requires_grad_(False)  # the neck centres the features on the origin
         self.classifier = nn.Linear(self.width, config.classes, bias=False)
@@ -117,49 +122,46 @@ class ReIDNet(nn.Module):
 
         Embeddings are not normalised; cosine distance does that where it is computed.
         """
-        output = self.backbone((images - self.mean) / self.std)
-        feature = output.pooler_output.flatten(1)  # (B, D, 1, 1) or (B, D) -> (B, D)
+        feature = pooled(self.backbone((images - self.mean) / self.std))
         embedding = self.neck(feature)
         if not heads:
             return embedding
         return Heads(feature, embedding, self.classifier(embedding))
 
     @property
-    def stages(self) -> nn.ModuleList:
-        """The modules that put out spatial maps (B, C, h, w), ever coarser, for Grad-CAM.
+    def stages(self) -> nn.ModuleList | None:
+        """The modules that put out spatial maps (B, C, h, w), ever coarser; None without such."""
+        return getattr(getattr(self.backbone, "encoder", None), "stages", None)
 
-        Raises:
-            InputError: the backbone is no ResNet.
-        """
-        require(
-            self.config.backbone in RESNETS,
-            f"{self.config.backbone} has no convolutional maps: Grad-CAM wants a ResNet",
-        )
-        return self.backbone.encoder.stages
+
+def pooled(output: Any) -> Tensor:
+    """Features (B, D) of what a backbone returns: maps (B, D, h, w), features, transformers'."""
+    if not isinstance(output, Tensor):
+        output = output.pooler_output.flatten(1)  # (B, D, 1, 1) or (B, D) -> (B, D)
+    return output.mean((2, 3)) if output.ndim == 4 else output
 
 
 def embed(model: Embed, images: Tensor, batch_size: int = 256) -> Tensor:
     """Embeddings of many images, without gradients and in evaluation mode.
 
     Args:
-        model: any `Embed`; a module's mode is put back afterwards.
+        model: any `Embed`; the mode of a module and of its parts is put back afterwards.
         images: uint8 (N, 3, H, W), or float in [0, 1].
         batch_size: images a forward pass.
 
     Returns:
         float32 (N, D) on the images' device.
     """
-    module = model if isinstance(model, nn.Module) else None
-    device = next((p.device for p in module.parameters()), images.device) if module else None
-    training = module.training if module else False
-    if module:
-        module.eval()
+    module = model if isinstance(model, nn.Module) else nn.Module()
+    device = next((p.device for p in module.parameters()), images.device)
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
     try:
         with torch.no_grad():
-            parts = [model(to_unit(b.to(device))).float() for b in images.split(batch_size)]
+            parts = [model(_pixels(b.to(device))).float() for b in images.split(batch_size)]
     finally:
-        if module:
-            module.train(training)
+        for part, training in modes.items():
+            part.training = training
     return torch.cat(parts).to(images.device)
 
 
@@ -168,7 +170,7 @@ def save_model(net: ReIDNet, folder: str | Path, **notes: Any) -> None:
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    state = {name: value.contiguous() for name, value in net.state_dict().items()}
+    state = {name: value.contiguous().clone() for name, value in net.state_dict().items()}
     with atomic_write(folder / "weights.safetensors") as temporary:
         save_file(state, temporary)
     write_json(
@@ -176,8 +178,12 @@ def save_model(net: ReIDNet, folder: str | Path, **notes: Any) -> None:
     )
 
 
-def load_model(folder: str | Path) -> ReIDNet:
+def load_model(folder: str | Path, backbone: nn.Module | None = None) -> ReIDNet:
     """The network saved in `folder`, in evaluation mode, on the CPU.
+
+    Args:
+        folder: where `save_model` wrote.
+        backbone: a module like the one it was trained with, if that was one's own.
 
     Raises:
         InputError: nothing there, another format version, or weights of another architecture.
@@ -192,39 +198,68 @@ def load_model(folder: str | Path) -> ReIDNet:
         found == FORMAT,
         f"{folder}/model.json has format {found!r}, this version reads {FORMAT}: train again",
     )
-    net = ReIDNet(ModelConfig(**description["config"]))
     path = folder / "weights.safetensors"
     require(path.is_file(), f"no weights {path}: train the model again")
     try:
+        config = ModelConfig(**description["config"])
+        net = ReIDNet(config, backbone=backbone)
         net.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
+    except InputError:
+        raise
+    except (RuntimeError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} does not fit {net.config.backbone} with {net.config.classes} classes: "
+            f"{folder} does not fit the architecture its model.json names: "
             f"{str(error).splitlines()[0]}"
         ) from error
     return net.eval()
 
 
+def _pixels(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def _width(backbone: nn.Module, config: ModelConfig) -> int:
+    probe = torch.zeros(2, 3, config.height, config.width)
+    like = next(backbone.parameters(), probe)
+    try:
+        feature = embed(lambda images: pooled(backbone(images)), probe.to(like))
+    except (RuntimeError, AttributeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"the backbone cannot take images {tuple(probe.shape)}: {str(error).splitlines()[0]}"
+        ) from error
+    require(
+        feature.ndim == 2 and len(feature) == 2,
+        f"the backbone returns {tuple(feature.shape)} for 2 images: give (B, D) or (B, D, h, w)",
+    )
+    return feature.shape[1]
+
+
 def _backbone(config: ModelConfig, weights: str) -> Any:
-    from transformers import Dinov2Config, Dinov2Model, ResNetConfig, ResNetModel
+    import transformers
 
-    if config.backbone in RESNETS:
-        kind, settings = ResNetModel, ResNetConfig(**RESNETS[config.backbone])
-    else:
-        kind, settings = Dinov2Model, Dinov2Config(**TRANSFORMERS[config.backbone])
-        _check_patches(config, settings.patch_size)
-    backbone = _pretrained(kind, settings, weights) if weights else kind(settings)
-    if config.backbone in RESNETS:
-        _keep_last_stride_1(backbone)
-    return backbone
-
-
-def _check_patches(config: ModelConfig, patch: int) -> None:
+    name = config.backbone
+    require(
+        name != OWN, "this model was trained with a backbone of your own: give it as `backbone`"
+    )
+    require(
+        name in ARCHITECTURES,
+        f"unknown backbone {name!r}: choose one of {', '.join(ARCHITECTURES)}",
+    )
+    family, changes = ARCHITECTURES[name]
+    settings = getattr(transformers, f"{family}Config")(**changes)
+    patch = getattr(settings, "patch_size", 1)
     require(
         config.height % patch == 0 and config.width % patch == 0,
-        f"{config.backbone} cuts images into patches of {patch} pixels, which do not divide "
+        f"{name} cuts images into patches of {patch} pixels, which do not divide "
         f"{config.height}x{config.width}: change image_height and image_width",
     )
+    kind = getattr(transformers, f"{family}Model")
+    backbone = _pretrained(kind, settings, weights) if weights else kind(settings)
+    if family == "ResNet":
+        for module in backbone.encoder.stages[-1].modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+    return backbone
 
 
 def _pretrained(kind: Any, settings: Any, weights: str) -> Any:
@@ -236,16 +271,10 @@ def _pretrained(kind: Any, settings: Any, weights: str) -> Any:
         raise InputError(
             f"backbone weights {weights!r} cannot be read: {str(error).splitlines()[0]}"
         ) from error
-    wrong = sorted(str(key) for key in [*report["missing_keys"], *report["mismatched_keys"]])
+    wrong = [*report["missing_keys"], *report["mismatched_keys"]]
     require(
         not wrong,
         f"backbone weights {weights!r} are of another architecture: {len(wrong)} tensors are "
         "missing or of another shape; choose the backbone they were trained for",
     )
     return backbone
-
-
-def _keep_last_stride_1(backbone: Any) -> None:
-    for module in backbone.encoder.stages[-1].modules():
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)

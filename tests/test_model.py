@@ -2,9 +2,10 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from ddid.errors import InputError
-from ddid.model import BACKBONES, ModelConfig, ReIDNet, embed, load_model, save_model
+from ddid.model import ARCHITECTURES, OWN, ModelConfig, ReIDNet, embed, load_model, save_model
 
 IMAGES = torch.rand(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
 
@@ -24,7 +25,7 @@ def test_heads_have_one_row_an_image_and_forward_is_the_embedding(backbone):
 
 
 def test_known_backbones_are_the_documented_ones():
-    assert {"resnet-tiny", "resnet18", "resnet50", "dinov2-small"} <= set(BACKBONES)
+    assert {"resnet-tiny", "resnet18", "resnet50", "dinov2-small"} <= set(ARCHITECTURES)
 
 
 def test_last_stage_keeps_stride_1():
@@ -87,8 +88,59 @@ def test_impossible_architectures_are_one_sentence():
         ReIDNet(ModelConfig(5, "resnet19"))
     with pytest.raises(InputError, match="patches of 8 pixels"):
         ReIDNet(ModelConfig(5, "dinov2-tiny", height=60))
-    with pytest.raises(InputError, match="Grad-CAM"):
-        _ = tiny(backbone="dinov2-tiny").stages
+    assert tiny(backbone="dinov2-tiny").stages is None
+
+
+class Maps(nn.Module):
+    """A backbone of one's own: maps, with BatchNorm and a part that is frozen."""
+
+    def __init__(self, channels=7):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels))
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def own(backbone, **changes):
+    return ReIDNet(ModelConfig(classes=5, backbone=OWN, **changes), backbone=backbone).eval()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "width"),
+    [(Maps(), 7), (nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 32, 9)), 9)],
+    ids=["maps", "features"],
+)
+def test_any_module_is_a_backbone(backbone, width, tmp_path):
+    net = own(backbone)
+    assert net(IMAGES).shape == (4, width)
+    assert net.backbone is not backbone
+    save_model(net, tmp_path)
+    assert torch.equal(load_model(tmp_path, backbone)(IMAGES), net(IMAGES))
+    with pytest.raises(InputError, match="give it as `backbone`"):
+        load_model(tmp_path)
+
+
+def test_maps_are_averaged():
+    net = own(Maps())
+    normalised = (IMAGES - net.mean) / net.std
+    expected = net.backbone(normalised).mean((2, 3))
+    assert torch.allclose(net(IMAGES, heads=True).feature, expected)
+
+
+@pytest.mark.parametrize("backbone", [nn.Linear(3, 2), nn.Sequential(nn.Flatten(0))])
+def test_a_module_that_takes_no_images_is_one_sentence(backbone):
+    with pytest.raises(InputError, match="the backbone"):
+        own(backbone)
+
+
+def test_a_frozen_batchnorm_stays_frozen():
+    net = tiny().train()
+    net.neck.eval()
+    embed(net, IMAGES)
+    assert net.training
+    assert net.backbone.training
+    assert not net.neck.training
 
 
 def test_damaged_checkpoints_are_one_sentence(tmp_path):
@@ -98,7 +150,7 @@ def test_damaged_checkpoints_are_one_sentence(tmp_path):
     description = json.loads((tmp_path / "model.json").read_text())
     other = description | {"config": description["config"] | {"classes": 6}}
     (tmp_path / "model.json").write_text(json.dumps(other))
-    with pytest.raises(InputError, match="does not fit resnet-tiny with 6 classes"):
+    with pytest.raises(InputError, match="does not fit the architecture"):
         load_model(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps(description | {"format": 0}))
     with pytest.raises(InputError, match="format 0"):
@@ -107,3 +159,7 @@ def test_damaged_checkpoints_are_one_sentence(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"cut")
     with pytest.raises(InputError, match="does not fit"):
         load_model(tmp_path)
+    for content in ("[1]", '{"format": 1}', '{"format": 1, "config": {"colour": 3}}'):
+        (tmp_path / "model.json").write_text(content)
+        with pytest.raises(InputError, match=r"model\.json"):
+            load_model(tmp_path)

@@ -45,7 +45,7 @@ def refit_experiment(
     Args:
         nets: networks by name, trained on the identities of `fitted`.
         fitted: the training images; a new classifier learns from them.
-        probes: other images of the same identities, in no training.
+        probes: other images of the same identities, in no training; may be none.
         steps: of refitting.
         budget: of the PGD attack.
         unseen: images to fit on and to probe, of identities that no network was trained on.
@@ -56,10 +56,10 @@ def refit_experiment(
     """
     rows = {}
     for name, net in nets.items():
-        tried = {
-            "as trained": (net, probes, fitted.classes),
-            "refitted": (refit_classifier(net, fitted, steps), probes, fitted.classes),
-        }
+        tried = {}
+        if len(probes):
+            tried["as trained"] = (net, probes, fitted.classes)
+            tried["refitted"] = (refit_classifier(net, fitted, steps), probes, fitted.classes)
         if unseen:
             known = torch.isin(unseen[1].pids, unseen[0].pids)
             head = refit_classifier(net, unseen[0], steps)

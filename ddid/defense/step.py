@@ -130,7 +130,7 @@ class Learner:
         self,
         batch: Batch,
         forward: Forward,
-        seen: dict[str, list[Tensor]],
+        seen: dict[str, list[Tensor]] | None = None,
         halves: Rows | None = None,
     ) -> Tensor:
         """The recipe's terms, summed; `seen` gets each of them, and accuracies."""
@@ -142,7 +142,8 @@ class Learner:
             )
         total = torch.stack(list(terms.values())).sum()
         for name, value in {"loss": total, **terms, **shares}.items():
-            seen[name].append(value.detach())
+            if seen is not None:
+                seen[name].append(value.detach())
         return total
 
     def outputs(

@@ -1,0 +1,94 @@
+"""Models of other people as callables from images in [0, 1] to embeddings, for the audit.
+
+`ddid audit --model ddid.foreign:torchscript --weights reid.pt` and the like; for a state dict,
+say timm's, a factory of your own reads it with `read_weights`:
+
+    from ddid.foreign import Normalised, read_weights
+    from my_models import Net
+
+    def mine(path):
+        net = Net(num_classes=0)
+        net.load_state_dict(read_weights(path))
+        return Normalised(net)
+
+Nothing here unpickles code, but a TorchScript file holds a program that runs when it is called,
+and a factory is code too: take both only from people you trust.
+"""
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor, nn
+
+from ddid.errors import InputError, require
+from ddid.model import IMAGENET_MEAN, IMAGENET_STD, pooled
+
+
+class Normalised(nn.Module):
+    """A network for ImageNet-normalised images as one for pixels in [0, 1]: (B, D) features.
+
+    `net` may return features (B, D), maps (B, D, h, w) or transformers' outputs.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, D) of images (B, 3, H, W) in [0, 1]."""
+        return pooled(self.net((images - self.mean) / self.std))
+
+
+def torchscript(path: str) -> Normalised:
+    """The TorchScript file at `path`, made by `torch.jit.trace` or `torch.jit.script`."""
+    require(Path(path).is_file(), f"no TorchScript file {path}: give it with --weights")
+    try:
+        return Normalised(torch.jit.load(path, map_location="cpu"))
+    except RuntimeError as error:
+        raise InputError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from error
+
+
+def transformers(path: str) -> Normalised:
+    """The model in a transformers folder: `config.json` and safetensors weights."""
+    from transformers import AutoModel
+
+    require((Path(path) / "config.json").is_file(), f"no transformers folder {path}: no config.json")
+    try:
+        return Normalised(AutoModel.from_pretrained(path, use_safetensors=True))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """A state dict from a safetensors file, or from one of `torch.save`, tensors only.
+
+    A nested `state_dict` or `model` is taken out, and the prefix `module.` of parallel training.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    require(Path(path).is_file(), f"no weights {path}: give a safetensors or a PyTorch file")
+    try:
+        if path.endswith(".safetensors"):
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    except UnpicklingError as error:  # how weights_only refuses
+        raise InputError(
+            f"{path} holds more than tensors, which could run code: save its state_dict again"
+        ) from error
+    found = found.get("state_dict", found.get("model", found))
+    return {name.removeprefix("module."): value for name, value in found.items()}

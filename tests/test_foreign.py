@@ -1,0 +1,74 @@
+"""Models of other people, made on the spot: TorchScript, a transformers folder, a state dict."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ddid.errors import InputError
+from ddid.foreign import Normalised, read_weights, torchscript, transformers
+from ddid.model import ModelConfig, ReIDNet
+
+IMAGES = torch.rand(3, 3, 32, 16, generator=torch.Generator().manual_seed(0))
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU()).eval()
+
+
+def features(model):
+    with torch.no_grad():
+        return Normalised(model)(IMAGES)
+
+
+def test_a_torchscript_file(tmp_path):
+    path = str(tmp_path / "net.pt")
+    torch.jit.trace(net(), IMAGES).save(path)
+    assert torch.allclose(torchscript(path)(IMAGES), features(net()), atol=1e-5)
+    (tmp_path / "no.pt").write_text("no")
+    with pytest.raises(InputError, match="is no TorchScript file"):
+        torchscript(str(tmp_path / "no.pt"))
+
+
+def test_a_transformers_folder(tmp_path):
+    backbone = ReIDNet(ModelConfig(2)).eval().backbone
+    backbone.save_pretrained(tmp_path)
+    found = transformers(str(tmp_path))(IMAGES)
+    assert found.shape == (3, 256)
+    with pytest.raises(InputError, match=r"no config\.json"):
+        transformers(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "plain", "nested", "parallel"])
+def test_a_state_dict_through_a_factory(kind, tmp_path):
+    state, path = net().state_dict(), str(tmp_path / f"w.{kind}")
+    if kind == "safetensors":
+        save_file(state, path)
+    elif kind == "plain":
+        torch.save(state, path)
+    elif kind == "nested":
+        torch.save({"state_dict": state, "epoch": 3}, path)
+    else:
+        torch.save({"model": {f"module.{name}": value for name, value in state.items()}}, path)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+    model.load_state_dict(read_weights(path))
+    assert torch.allclose(features(model), features(net()), atol=1e-6)
+
+
+def test_files_that_could_run_code_are_refused(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "trapped"), "w"))
+
+    path = tmp_path / "w.pth"
+    for content in (pickle.dumps(Trap()), b"cut"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="holds more than tensors|is damaged"):
+            read_weights(str(path))
+    torch.save({"weights": Trap()}, path)
+    with pytest.raises(InputError, match="holds more than tensors"):
+        read_weights(str(path))
+    assert not (tmp_path / "trapped").exists()
