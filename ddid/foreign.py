@@ -64,7 +64,9 @@ def transformers(path: str) -> Normalised:
     """The model in a transformers folder: `config.json` and safetensors weights."""
     from transformers import AutoModel
 
-    require((Path(path) / "config.json").is_file(), f"no transformers folder {path}: no config.json")
+    require(
+        (Path(path) / "config.json").is_file(), f"no transformers folder {path}: no config.json"
+    )
     try:
         return Normalised(AutoModel.from_pretrained(path, use_safetensors=True))
     except (OSError, ValueError, RuntimeError) as error:

@@ -129,9 +129,9 @@ class ReIDNet(nn.Module):
         return Heads(feature, embedding, self.classifier(embedding))
 
     @property
-    def stages(self) -> nn.ModuleList | None:
-        """The modules that put out spatial maps (B, C, h, w), ever coarser; None without such."""
-        return getattr(getattr(self.backbone, "encoder", None), "stages", None)
+    def stages(self) -> nn.ModuleList:
+        """The modules that put out spatial maps (B, C, h, w), ever coarser; empty without such."""
+        return getattr(getattr(self.backbone, "encoder", None), "stages", nn.ModuleList())
 
 
 def pooled(output: Any) -> Tensor:

@@ -88,7 +88,7 @@ def test_impossible_architectures_are_one_sentence():
         ReIDNet(ModelConfig(5, "resnet19"))
     with pytest.raises(InputError, match="patches of 8 pixels"):
         ReIDNet(ModelConfig(5, "dinov2-tiny", height=60))
-    assert tiny(backbone="dinov2-tiny").stages is None
+    assert not len(tiny(backbone="dinov2-tiny").stages)
 
 
 class Maps(nn.Module):

@@ -13,13 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "ddid").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
-FOUNDATION = {"errors", "parameters", "run", "checkpoint"}
+FOUNDATION = {"errors", "parameters", "run"}
 TENSORS = {"data", "metric", "model", "training"}
 ALLOWED = {
     "errors": set(),
     "parameters": {"errors"},
     "run": {"errors", "parameters"},
-    "checkpoint": {"errors", "run"},
     "data": FOUNDATION,
     "metric": FOUNDATION,
     "street": FOUNDATION | {"data", "metric"},

@@ -70,6 +70,10 @@ def agreement(first: Tensor, second: Tensor) -> float:
 
 def _layer(model: ReIDNet, images: Tensor) -> nn.Module:
     """The deepest stage whose maps have at least `MAP_ROWS` rows, else the first."""
+    require(
+        len(model.stages) > 0,
+        f"{model.config.backbone} has no convolutional maps: Grad-CAM wants a ResNet",
+    )
     rows: list[int] = []
     hooks = [
         stage.register_forward_hook(lambda _stage, _inputs, maps: rows.append(maps.shape[-2]))
