@@ -33,8 +33,8 @@ class Thresholds:
     """Largest share of an identity's images that one camera should have, in (0, 1]."""
 
     def __post_init__(self) -> None:
-        count = isinstance(self.delta1, int) and self.delta1 >= 0
-        share = isinstance(self.delta2, int | float) and 0 < self.delta2 <= 1
+        count = type(self.delta1) is int and self.delta1 >= 0
+        share = type(self.delta2) in (int, float) and 0 < self.delta2 <= 1
         require(count, f"delta1 is {self.delta1!r}: give a number of images, 0 or more")
         require(share, f"delta2 is {self.delta2!r}: give a share in (0, 1]")
 

@@ -148,7 +148,7 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def _bytes(images: int, size: tuple[int, int]) -> int:
-    whole = all(isinstance(length, int) and 0 < length <= 2**13 for length in size)
+    whole = all(type(length) is int and 0 < length <= 2**13 for length in size)
     require(whole, f"image size is {size}: give height and width in pixels, 1 to {2**13}")
     return 3 * images * size[0] * size[1]
 

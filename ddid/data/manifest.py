@@ -120,7 +120,7 @@ def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     Raises:
         InputError: fraction outside [0, 1), or too few identities to hold any out.
     """
-    fits = isinstance(fraction, int | float) and 0 <= fraction < 1
+    fits = type(fraction) in (int, float) and 0 <= fraction < 1
     require(fits, f"validation share is {fraction!r}: give a number in [0, 1)")
     train = frame[(frame["split"] == "train") & (frame["pid"] > 0)]
     seen = train.groupby("pid")["camid"].agg(["size", "nunique", "max"])

@@ -140,9 +140,7 @@ def rank(
     `same_camera="count"` takes a match from the query's own camera as a right answer too, as data
     of one camera needs. `chunk` bounds how many scores exist at once, whatever the sizes.
     """
-    require(
-        isinstance(chunk, int) and chunk > 0, f"chunk is {chunk}: hold at least one score at once"
-    )
+    require(type(chunk) is int and chunk > 0, f"chunk is {chunk}: hold at least one score at once")
     (queries, length), (images, other) = query.embeddings.shape, gallery.embeddings.shape
     require(
         min(queries, images) > 0, f"{queries} queries against {images} gallery images: none to rank"

@@ -64,7 +64,7 @@ class StreetConfig:
         )
         for name, (low, high) in LIMITS.items():
             value, whole = getattr(self, name), isinstance(type(self).__dict__[name], int)
-            fits = isinstance(value, int if whole else int | float) and low <= value <= high
+            fits = type(value) in (int, int if whole else float) and low <= value <= high
             kind = "a whole number" if whole else "a number"
             require(fits, f"street: {name} is {value!r}, give {kind} from {low} to {high}")
 
