@@ -49,7 +49,7 @@ def read_profile(name: str) -> dict[str, Any]:
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
     require(path.is_file(), f"no profile {name!r}: choose one of {known}, or give a YAML file")
-    content = _yaml(path.read_bytes(), str(path))
+    content = read_yaml(path.read_bytes(), str(path))
     flat = isinstance(content, dict) and all(isinstance(key, str) for key in content)
     require(flat, f"{path} should be lines of `parameter: value`")
     return content
@@ -83,7 +83,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     """
     name, equals, text = setting.partition("=")
     require(bool(equals), f"--set {setting}: write notebook.parameter=value")
-    value = _yaml(text, f"--set {setting}")
+    value = read_yaml(text, f"--set {setting}")
     path = _is_path(name.rpartition(".")[2], value)
     return name, str(Path(value).expanduser().absolute()) if path else value
 
@@ -92,7 +92,12 @@ def _is_path(parameter: str, value: Any) -> bool:
     return isinstance(value, str) and bool(value) and parameter.rpartition("_")[2] in PATHS
 
 
-def _yaml(text: str | bytes, where: str) -> Any:
+def read_yaml(text: str | bytes, where: str) -> Any:
+    """Plain values of a YAML text from `where`.
+
+    Raises:
+        InputError: it is not YAML.
+    """
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date or number out of range

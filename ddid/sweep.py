@@ -1,4 +1,4 @@
-"""A study's runs on a Dask cluster: equal notebooks run once, killed workers' work again."""
+"""A study's runs on a Dask cluster: equal beginnings run once, killed workers' work again."""
 
 import logging
 import sys
@@ -12,31 +12,29 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ddid.errors import InputError, require
-from ddid.files import atomic_write, lock, read_json
+from ddid.files import atomic_write, lock
 from ddid.gains import gains_of
 from ddid.notebook import resolve
 from ddid.pipeline import identities, run_notebooks
 from ddid.progress import Progress
-from ddid.study import Cell, Study, cells_of, flatten
+from ddid.study import Cell, Study, cells_of
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-TRIES = 3  # our choice: of a notebook whose worker or kernel dies, before its runs are given up
-
-
+TRIES = 3  # our choice: of a notebook whose worker or kernel dies
 ONE = threading.Lock()  # a worker's threads share environment variables, notebooks must not
 
 
 @dataclass(frozen=True)
 class Step:
-    """One notebook under its parameters, after those before it: run once for all cells it is in."""
+    """One notebook under its parameters, after those before it."""
 
     notebook: str
     parameters: Mapping[str, Any]
     root: Path
+    """Its run folder, in which the notebooks before it are links."""
     before: Path | None
-    """Run folder of the notebook before."""
 
 
 def run_study(
@@ -50,88 +48,88 @@ def run_study(
     partial: bool = False,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Run what is left of a study and write its table; what is there is in `out/so_far.csv`.
-
-    Each notebook has a run folder `out/steps/IDENTITY`, in which those before it are links, so two
-    runs that begin alike share their beginning; `out/runs/NAME` leads to a cell's whole run.
+    """Run what is left of a study and write its table.
 
     Args:
         study: from `read_study`.
-        out: folder of the runs; `runs/STUDY` beside `notebooks/` if empty. Workers elsewhere need
-            it under the same path.
-        csv: the tidy table with the study's columns, `out/STUDY.csv` if empty; its gains go beside
-            it as `…_gains.csv`. Both are written when all cells are there.
+        out: its folder, `runs/STUDY` beside `notebooks/` if empty: `steps/IDENTITY` for every
+            notebook executed, `runs/NAME` for every cell, `so_far.csv`. Workers on other machines
+            need it under the same path.
+        csv: the table, `out/STUDY.csv` if empty; beside it its gains, `…_gains.csv`.
         settings: parameters that overrule the study's.
         scheduler: address of a Dask cluster; one on this machine if empty.
         workers: processes of the local cluster, one thread each; one a core if 0.
-        partial: write the table without the cells that failed.
+        partial: write the table without the cells that stopped.
         progress: told the notebooks done.
 
     Raises:
-        InputError: a parameter the notebooks do not take, the folder is another sweep's, or a cell
-            stopped on bad input (after all others were run).
+        InputError: a mistake in the study, its folder is in use, nobody answers at the address, or
+            a cell stopped (the others were run all the same).
     """
     root = Path(out).expanduser().absolute() if out else resolve(f"runs/{study.name}")
-    cells = cells_of(study, settings)
+    csv = Path(csv).absolute() if csv else root / f"{study.name}.csv"
+    cells = {cell.name: cell for cell in cells_of(study, settings)}
+    rows: dict[str, list[dict[str, Any]]] = {}
+    stopped: dict[str, list[str]] = {}
     with lock(root):
-        chains = {cell.name: _chain(cell, root) for cell in cells}
+        chains = {name: _chain(cell, root / "steps") for name, cell in cells.items()}
         with connect(scheduler, workers) as client:
-            failed: dict[str, str] = {}
-            for cell in _run(client, chains, failed, progress):
-                _view(root / "runs" / cell, chains[cell][-1].root)
-                done = [c for c in cells if (root / "runs" / c.name).exists()]
-                collect(study, done, root, root / "so_far.csv")
-        for sentence in dict.fromkeys(failed.values()):
-            names = [name for name, other in failed.items() if other == sentence]
+            for name, sentence in _run(client, chains, progress):
+                if sentence:
+                    stopped.setdefault(sentence, []).append(name)
+                    continue
+                _link(root / "runs" / name, chains[name][-1].root)
+                rows[name] = list(cells[name].rows(study, root / "runs" / name))
+                _write(_table(study, rows, cells), root / "so_far.csv")
+        for sentence, names in stopped.items():
             sys.stderr.write(f"ddid: {', '.join(names)}: {sentence}\n")
         require(
-            partial or not failed,
-            f"{len(failed)} of {len(cells)} runs of {study.name} are missing: mend the above and "
-            f"start again, the others are kept ({root / 'so_far.csv'}; --partial writes them)",
+            partial or not stopped,
+            f"{len(cells) - len(rows)} of {len(cells)} runs of {study.name} stopped: mend that and "
+            "start again, the others are kept (or write their table with --partial)",
         )
-        whole = [cell for cell in cells if cell.name not in failed]
-        csv = Path(csv).absolute() if csv else root / f"{study.name}.csv"
-        collect_gains(study, whole, root, csv.with_name(f"{csv.stem}_gains.csv"))
-        return collect(study, whole, root, csv)
+        if study.gains:
+            queries = pd.concat([cells[n].queries(study.gains, root / "runs" / n) for n in rows])
+            gains = gains_of(queries, study.columns[0], study.gains.over, study.gains.paired)
+            _write(gains, csv.with_name(f"{csv.stem}_gains.csv"))
+        return _write(_table(study, rows, cells), csv)
 
 
-def _chain(cell: Cell, root: Path) -> list[Step]:
-    steps: list[Step] = []
-    for (notebook, parameters), name in zip(
-        cell.plans.items(), identities(cell.plans), strict=True
-    ):
-        before = steps[-1].root if steps else None
-        steps.append(Step(notebook, parameters, root / "steps" / name[:16], before))
-    return steps
+def _table(study: Study, rows: Mapping[str, list], cells: Mapping[str, Cell]) -> pd.DataFrame:
+    found = [row for name in cells for row in rows.get(name, ())]
+    return pd.DataFrame(found, columns=study.columns)
+
+
+def _write(table: pd.DataFrame, csv: Path) -> pd.DataFrame:
+    with atomic_write(csv) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4g")
+    return table
+
+
+def _chain(cell: Cell, folder: Path) -> list[Step]:
+    roots = [folder / identity[:16] for identity in identities(cell.plans)]
+    steps = zip(cell.plans.items(), roots, [None, *roots], strict=False)
+    return [Step(*plan, root, before) for plan, root, before in steps]
 
 
 def _run(
-    client: "Client",
-    chains: Mapping[str, list[Step]],
-    failed: dict[str, str],
-    progress: Progress | None,
-) -> Iterator[str]:
-    """Submit every step once; yield the cells as they finish, note those that `failed`."""
+    client: "Client", chains: Mapping[str, list[Step]], progress: Progress | None
+) -> Iterator[tuple[str, str]]:
+    """Run every step once; yield the cells as they end, with why they stopped if they did."""
     from distributed import as_completed
 
-    futures: dict[Path, Future] = {}
-    for steps in chains.values():
-        for step in steps:
-            if step.root not in futures:
-                key = f"{Path(step.notebook).stem}-{step.root.name}"
-                before = futures[step.before] if step.before else ""
-                run = client.submit(run_step, step, before, key=key, retries=TRIES - 1)
-                futures[step.root] = run
-    cells: dict[Future, list[str]] = {}
-    for cell, steps in chains.items():
-        cells.setdefault(futures[steps[-1].root], []).append(cell)
-    for done, future in enumerate(as_completed(list(futures.values()), loop=client.loop), 1):
-        sentence = _sentence(future)
-        for cell in cells.get(future, ()):
-            if sentence:
-                failed[cell] = sentence
-            else:
-                yield cell
+    futures: dict[Path | None, Future | str] = {None: ""}
+    for step in (step for chain in chains.values() for step in chain):
+        if step.root not in futures:
+            key = f"{Path(step.notebook).stem}-{step.root.name}"
+            before = futures[step.before]
+            futures[step.root] = client.submit(run_step, step, before, key=key, retries=TRIES - 1)
+    del futures[None]
+    ended = as_completed(list(futures.values()), loop=client.loop)
+    for done, future in enumerate(ended, 1):
+        for name, chain in chains.items():
+            if futures[chain[-1].root] is future:
+                yield name, _sentence(future)
         if progress:
             progress("notebooks of the study", done, len(futures))
 
@@ -145,8 +143,8 @@ def run_step(step: Step, before: str = "") -> str:
     if before:
         return before
     step.root.mkdir(parents=True, exist_ok=True)
-    for notebook in step.before.glob("*/state.json") if step.before else ():
-        _view(step.root / notebook.parent.name, notebook.parent.resolve())
+    for state in step.before.glob("*/state.json") if step.before else ():
+        _link(step.root / state.parent.name, state.parent.resolve())
     plan = {step.notebook: {**step.parameters, "out": str(step.root)}}
     try:
         with ONE, (step.root / "printed.txt").open("a", encoding="utf-8") as stream:
@@ -158,72 +156,20 @@ def run_step(step: Step, before: str = "") -> str:
     return ""
 
 
-def collect(study: Study, cells: list[Cell], root: Path, csv: Path) -> pd.DataFrame:
-    """One table of the cells that are there, in the study's order, written to `csv`."""
-    rows = [row for cell in cells for row in _rows(study, cell, root / "runs" / cell.name)]
-    table = pd.DataFrame(rows).reindex(columns=study.columns)
-    _write(table, csv)
-    return table
-
-
-def collect_gains(study: Study, cells: list[Cell], root: Path, csv: Path) -> None:
-    """What each thing compared gains over others, written to `csv`."""
-    gains = study.gains
-    if gains is None:
-        return
-    by, files = study.columns[0], [root / "runs" / cell.name / gains.file for cell in cells]
-    parts = [
-        pd.read_csv(file).assign(
-            **{k: v for k, v in cell.chosen.items() if k in (by, *gains.paired)}
-        )
-        for cell, file in zip(cells, files, strict=True)
-    ]
-    _write(gains_of(pd.concat(parts), by, gains.over, gains.paired), csv)
-
-
-def _rows(study: Study, cell: Cell, folder: Path) -> Iterator[dict[str, Any]]:
-    for each in study.gather:
-        notebook, *keys = each.record.split(".")
-        record = read_json(folder / notebook / "metrics.json")
-        for key in keys:
-            require(key in record, f"{folder / notebook} recorded no {key}: see the study's gather")
-            record = record[key]
-        parameters = {name: v for plan in cell.plans.values() for name, v in plan.items()}
-        common = (
-            parameters
-            | dict(cell.chosen)
-            | each.columns
-            | {
-                "profile": study.profile,
-                "hardware": read_json(folder / notebook / "environment.json")["hardware"],
-            }
-        )
-        for row in flatten(record, each.levels):
-            if all(row[level] in wanted for level, wanted in each.only.items()):
-                yield common | row
-
-
-def _write(table: pd.DataFrame, csv: Path) -> None:
-    with atomic_write(csv) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.4g")
-
-
-def _view(link: Path, target: Path) -> None:
-    """Make `link` lead to `target`."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if not (link.is_symlink() and link.resolve() == target.resolve()):
-        link.unlink(missing_ok=True)
-        link.symlink_to(target)
-
-
 def _sentence(future: "Future") -> str:
-    """Why a step stopped; nothing if it did not."""
     error = future.exception()
     if error is None:
         return future.result()
     if type(error).__name__ == "KilledWorker":
         return f"a worker died {TRIES} times with it, perhaps for want of memory"
     return f"{type(error).__name__}: {error}"
+
+
+def _link(link: Path, target: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not (link.is_symlink() and link.resolve() == target.resolve()):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
 
 @contextmanager
@@ -251,8 +197,7 @@ def connect(scheduler: str = "", workers: int = 0) -> Iterator["Client"]:
         LocalCluster(
             n_workers=workers or None,
             threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
+            memory_limit=0,  # the work is in kernels, which Dask does not watch
             dashboard_address=":0",
             silence_logs=logging.CRITICAL,
         ) as cluster,

@@ -116,7 +116,7 @@ def over_seeds(rows: pd.DataFrame, across: str) -> pd.DataFrame:
         f"{own.mean():.1f}" + (f" ± {own.std():.1f}" if len(own) > 1 else "") for _, own in groups
     ]
     wide = pd.Series(cells, groups.mean().index).unstack(across)
-    return wide.reindex(dict.fromkeys(rows[by])).fillna("")
+    return wide.reindex(list(dict.fromkeys(rows[by]))).fillna("")
 
 
 def gains(path: Path, over: str, *attacks: str) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def gains(path: Path, over: str, *attacks: str) -> pd.DataFrame:
     cells = [_gain(*row, finer.is_file()) for row in frame[["gain", "low", "high"]].to_numpy()]
     wide = frame.assign(cell=cells).pivot(index=frame.columns[0], columns="attack", values="cell")
     shown = [name for name in attacks or columns() if name in wide]
-    return wide.reindex(dict.fromkeys(frame.iloc[:, 0]))[shown].fillna("").reset_index()
+    return wide.reindex(list(dict.fromkeys(frame.iloc[:, 0])))[shown].fillna("").reset_index()
 
 
 def _gain(gain: float, low: float, high: float, finer: bool) -> str:

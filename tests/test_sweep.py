@@ -126,7 +126,7 @@ if gain and not flag.exists():
 def test_what_stops_on_bad_input_is_named_and_loses_nothing_else(study, tmp_path, cluster, capsys):
     wrong = "from ddid.errors import InputError\nif gain: raise InputError('gain is not free')\n"
     path, out = study(wrong + TRAIN), tmp_path / "out"
-    with pytest.raises(InputError, match="2 of 4 runs of study are missing"):
+    with pytest.raises(InputError, match="2 of 4 runs of study stopped"):
         run_study(read_study(str(path)), out, **address(cluster))
     said = capsys.readouterr().err
     assert "seed=0,variant=mine: train stopped: gain is not free" in said
@@ -147,7 +147,7 @@ def test_what_stops_on_bad_input_is_named_and_loses_nothing_else(study, tmp_path
         ({"grid": {"seed": 3}}, "`grid.seed`: input should be a valid list"),
         ({"gird": {}}, "`gird`: extra inputs"),
         ({"columns": ["dreams"]}, "nothing fills the column"),
-        ({"gather": [{"record": "x.y", "levels": ["recipe", "attack"]}]}, "none of its notebooks"),
+        ({"gather": [{"record": "x.y", "levels": ["recipe", "attack"]}]}, "is of no notebook here"),
     ],
 )
 def test_a_mistake_in_a_study_is_named_before_anything_runs(study, tmp_path, change, sentence):
