@@ -178,9 +178,8 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _tables(options: argparse.Namespace) -> int:
-    from ddid.tables import draw, update_pages
+    from ddid.tables import update_pages
 
-    draw()
     sys.stdout.write(f"changed: {', '.join(update_pages()) or 'nothing'}\n")
     return 0
 

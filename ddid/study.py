@@ -161,7 +161,7 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
     return cells
 
 
-def _plans(study: Study, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _plans(study: Study, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Checked parameters by notebook; one value for a list stands for a list of one."""
     declared = {notebook: declared_parameters(notebook) for notebook in study.notebooks}
     profile = read_profile(study.profile)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,23 +16,30 @@ from ddid.report.figures.experiment import seed_dots
 
 FIGURES = REPOSITORY / "figures"
 RESULTS = FIGURES / "results"
-ATTACKED = ("fna", "sma", "ifgsm")  # the paper's three
 PAGES = (REPOSITORY / "README.md", FIGURES / "README.md")
 MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+DOTS = re.compile(r"<!-- dots: (\S+) (\S+) -->")
 IDENTITIES = {"mAP": "mAP", "worst_decile": "worst decile", "std": "spread"}
-
-
-def columns() -> list[str]:
-    """Attacks that a table shows, where it has them: not each family that training never saw."""
-    return ["clean", *attack_names("standard"), "worst", "worst_gallery", "unseen"]
+ATTACKED = ("fna", "sma", "ifgsm")  # the paper's three
 
 
 def update_pages(pages: Sequence[Path] = PAGES, results: Path = RESULTS) -> list[str]:
-    """Fill the tables of `pages` in place and draw the pictures of results; what has changed."""
+    """Fill the tables of `pages` in place and draw their dots; the pages that changed.
+
+    A table stands between `<!-- table: FILE VIEW WORD… -->` and `<!-- end -->`, where FILE is in
+    `results`, the view one of `VIEWS` and the words its arguments. `<!-- dots: FILE OVER -->` makes
+    `FILE.png` beside the page: what each gains over another, seed by seed.
+
+    Raises:
+        InputError: no such file or view.
+    """
     changed = []
     for page in pages:
         before = page.read_text(encoding="utf-8")
         after = fill(before, results)
+        for name, over in DOTS.findall(after):
+            rows = at_home(pd.read_csv(results / f"{name}.csv"))
+            write_figure(page.parent / f"{name}.png", seed_dots(rows, shown(rows), over=over))
         if after != before:
             changed.append(str(page))
             with atomic_write(page) as temporary:
@@ -39,22 +47,8 @@ def update_pages(pages: Sequence[Path] = PAGES, results: Path = RESULTS) -> list
     return changed
 
 
-def draw(folder: Path = FIGURES, results: Path = RESULTS) -> None:
-    """Write `folder/FILE.png` for every `<!-- dots: FILE OVER -->` of the folder's page."""
-    page = (folder / "README.md").read_text(encoding="utf-8")
-    for name, over in re.findall(r"<!-- dots: (\S+) (\S+) -->", page):
-        rows = at_home(pd.read_csv(results / f"{name}.csv"))
-        write_figure(folder / f"{name}.png", seed_dots(rows, columns(), over=over))
-
-
 def fill(text: str, results: Path = RESULTS) -> str:
-    """`text` with every `<!-- table: FILE VIEW WORD… -->` … `<!-- end -->` filled from `results`.
-
-    The view is one of `VIEWS`; the words are its arguments.
-
-    Raises:
-        InputError: no such file or view.
-    """
+    """`text` with every table filled, see `update_pages`."""
     return MARKER.sub(lambda found: found[1] + _view(found[2], results) + found[3], text)
 
 
@@ -65,18 +59,15 @@ def _view(marker: str, results: Path) -> str:
     require(view in VIEWS, f"table {marker!r}: no view {view!r}, choose of {', '.join(VIEWS)}")
     path = results / f"{name}.csv"
     require(path.is_file(), f"table {marker!r}: no file {path}")
-    return markdown(VIEWS[view](path, *words))
+    table = VIEWS[view](path, *words)
+    head, *lines = [f"| {' | '.join(map(str, x))} |" for x in (table.columns, *table.to_numpy())]
+    return "\n".join([head, "|" + "---|" * table.shape[1], *lines]) + "\n"
 
 
-def scores(path: Path, *attacks: str) -> pd.DataFrame:
-    """MAP in percent where people were trained on: a row for each thing compared."""
-    return by_attack(at_home(pd.read_csv(path)), attacks)
-
-
-def away(path: Path, *attacks: str) -> pd.DataFrame:
-    """The same in the domain that nobody trained in."""
-    rows = pd.read_csv(path)
-    return by_attack(rows[rows["domain"] != rows["domain"].iloc[0]], attacks)
+def shown(rows: pd.DataFrame, attacks: Sequence[str] = ()) -> list[str]:
+    """Attacks that a table shows where it has them: not every family that training never saw."""
+    usual = ["clean", *attack_names("standard"), "gallery", "worst", "worst_gallery", "unseen"]
+    return [name for name in attacks or usual if name in set(rows["attack"])]
 
 
 def at_home(rows: pd.DataFrame) -> pd.DataFrame:
@@ -84,15 +75,30 @@ def at_home(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["domain"] == rows["domain"].iloc[0]] if "domain" in rows else rows
 
 
-def by_attack(rows: pd.DataFrame, attacks: Sequence[str] = ()) -> pd.DataFrame:
-    """`mean ± sd` of mAP over seeds, attacks as columns; the first column says what is compared."""
+def over_seeds(rows: pd.DataFrame, across: str) -> pd.DataFrame:
+    """`mean ± sd` over the seeds: names in the first column down, `across` as columns."""
+    groups = rows.groupby([rows.columns[0], across], sort=False)["value"]
+    cells = groups.agg(["mean", "std"]).apply(lambda cell: "{:.1f} ± {:.1f}".format(*cell), axis=1)
+    wide = cells.str.removesuffix(" ± nan").unstack(across)
+    return wide.reindex(list(rows.iloc[:, 0].unique())).fillna("")
+
+
+def scores(path: Path, *attacks: str) -> pd.DataFrame:
+    """mAP in percent in the domain trained in: a row for each thing compared."""
+    rows = at_home(pd.read_csv(path))
     rows = rows[rows["metric"] == "mAP"]
-    shown = [name for name in attacks or columns() if name in set(rows["attack"])]
-    return over_seeds(rows, "attack")[shown].reset_index()
+    return over_seeds(rows, "attack")[shown(rows, attacks)].reset_index()
+
+
+def away(path: Path, *attacks: str) -> pd.DataFrame:
+    """mAP in percent in the domain that nobody trained in."""
+    rows = pd.read_csv(path)
+    rows = rows[(rows["domain"] != rows["domain"].iloc[0]) & (rows["metric"] == "mAP")]
+    return over_seeds(rows, "attack")[shown(rows, attacks)].reset_index()
 
 
 def identities(path: Path) -> pd.DataFrame:
-    """How the identities are served, clean and on average over the standard attacks."""
+    """How the identities are served, clean and on average over the paper's attacks."""
     rows = at_home(pd.read_csv(path))
     rows = rows[rows["metric"].isin(IDENTITIES) & rows["attack"].isin(["clean", *ATTACKED])]
     condition = rows["attack"].where(rows["attack"] == "clean", "attacked")
@@ -103,20 +109,9 @@ def identities(path: Path) -> pd.DataFrame:
 
 
 def metrics(path: Path, *wanted: str) -> pd.DataFrame:
-    """`mean ± sd` over seeds, the metrics as columns."""
+    """Metrics as columns, in a file without attacks."""
     rows = pd.read_csv(path)
-    return over_seeds(rows, "metric")[list(wanted or dict.fromkeys(rows["metric"]))].reset_index()
-
-
-def over_seeds(rows: pd.DataFrame, across: str) -> pd.DataFrame:
-    """`mean ± sd` over the seeds: names in the first column down, `across` as columns."""
-    by = rows.columns[0]
-    groups = rows.groupby([by, across], sort=False)["value"]
-    cells = [
-        f"{own.mean():.1f}" + (f" ± {own.std():.1f}" if len(own) > 1 else "") for _, own in groups
-    ]
-    wide = pd.Series(cells, groups.mean().index).unstack(across)
-    return wide.reindex(list(dict.fromkeys(rows[by]))).fillna("")
+    return over_seeds(rows, "metric")[list(wanted or rows["metric"].unique())].reset_index()
 
 
 def gains(path: Path, over: str, *attacks: str) -> pd.DataFrame:
@@ -126,23 +121,21 @@ def gains(path: Path, over: str, *attacks: str) -> pd.DataFrame:
     little more than their range, and nothing is bold.
     """
     finer = path.with_name(f"{path.stem}_gains.csv")
-    frame = pd.read_csv(finer if finer.is_file() else path)
+    rows = at_home(pd.read_csv(finer if finer.is_file() else path))
     if not finer.is_file():
-        rows = at_home(frame[frame["metric"] == "mAP"]).assign(query=0)
-        frame = gains_of(rows.rename(columns={"value": "ap"}), frame.columns[0], [over])
-    require(over in set(frame["over"]), f"no row of {over!r} to compare the others with")
-    frame = at_home(frame[frame["over"] == over])
-    cells = [_gain(*row, finer.is_file()) for row in frame[["gain", "low", "high"]].to_numpy()]
-    wide = frame.assign(cell=cells).pivot(index=frame.columns[0], columns="attack", values="cell")
-    shown = [name for name in attacks or columns() if name in wide]
-    return wide.reindex(list(dict.fromkeys(frame.iloc[:, 0])))[shown].fillna("").reset_index()
-
-
-def _gain(gain: float, low: float, high: float, finer: bool) -> str:
-    if low == high:  # one run, its queries not kept
-        return f"{gain:+.1f}"
-    mark = "**" if low * high > 0 and finer else ""
-    return f"{mark}{gain:+.1f}{mark} [{low:+.1f}, {high:+.1f}]"
+        means = rows[rows["metric"] == "mAP"].rename(columns={"value": "ap"}).assign(query=0)
+        rows = gains_of(means, rows.columns[0], [over])
+    require(over in set(rows["over"]), f"no row of {over!r} to compare the others with")
+    rows = rows[rows["over"] == over]
+    form = "{0}{1:+.1f}{0} [{2:+.1f}, {3:+.1f}]"
+    cells = [
+        form.format("**" if finer.is_file() and low * high > 0 else "", gain, low, high)
+        if low < high
+        else f"{gain:+.1f}"  # one run, its queries not kept
+        for gain, low, high in rows[["gain", "low", "high"]].to_numpy()
+    ]
+    wide = rows.assign(cell=cells).pivot(index=rows.columns[0], columns="attack", values="cell")
+    return wide.reindex(rows.iloc[:, 0].unique())[shown(rows, attacks)].fillna("").reset_index()
 
 
 def plain(path: Path, *wanted: str) -> pd.DataFrame:
@@ -156,13 +149,6 @@ VIEWS: dict[str, Callable[..., pd.DataFrame]] = {
 }
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown writes it."""
-    head = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * len(table.columns)]
-    rows = ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
-    return "\n".join([*head, *rows]) + "\n"
-
-
 def summary(root: Path) -> str:
     """The last words of a run: where things are, and its main numbers."""
     return (
@@ -173,20 +159,18 @@ def summary(root: Path) -> str:
     )
 
 
-def metrics_text(metrics: dict) -> str:
-    """mAP of a run's models, and its bias before and after balancing; what it recorded of both."""
+def metrics_text(metrics: dict[str, Any]) -> str:
+    """MAP of a run's models, and its bias before and after balancing, where it recorded them."""
     parts = []
-    if robustness := metrics.get("04_robustness_report", {}).get("results"):
-        wide = pd.DataFrame(
-            {m: {a: v["mAP"] for a, v in of.items()} for m, of in robustness.items()}
-        )
-        shown = [name for name in columns() if name in wide.index]
-        wide = wide.loc[shown].T.sort_values(shown[-1])
-        parts.append(wide.rename_axis("mAP (%)", axis=1))
+    if results := metrics.get("04_robustness_report", {}).get("results"):
+        rows = [(m, a, v["mAP"]) for m, attacks in results.items() for a, v in attacks.items()]
+        frame = pd.DataFrame(rows, columns=["model", "attack", "mAP"])
+        wide = frame.pivot(index="model", columns="attack", values="mAP")[shown(frame)]
+        wide = wide.sort_values(wide.columns[-1]).rename_axis("mAP (%)", axis=1)
+        parts.append(wide.rename_axis(None).to_string(float_format="{:.1f}".format))
     balancing = metrics.get("02_diffusion_resampling", {})
     if "bias_before" in balancing:
         bias = pd.DataFrame({"before": balancing["bias_before"], "after": balancing["bias_after"]})
-        parts.append(bias.rename(lambda name: name.replace("_", " ")).rename_axis("bias", axis=1))
-    forms = ["{:.1f}".format, "{:.3f}".format]
-    texts = [part.to_string(float_format=f) for part, f in zip(parts, forms, strict=False)]
-    return "\n\n".join(texts) + "\n" if texts else ""
+        bias = bias.rename(lambda name: name.replace("_", " ")).rename_axis("bias", axis=1)
+        parts.append(bias.to_string(float_format="{:.3f}".format))
+    return "\n\n".join(parts) + "\n"
