@@ -1,7 +1,7 @@
 import pytest
 
 from ddid.errors import InputError
-from ddid.explore import explorer_of, serve
+from ddid.page import explorer_of, serve
 
 
 def test_a_folder_without_a_run_is_one_sentence(tmp_path):
