@@ -3,10 +3,16 @@
 Inside `pretended()` every tensor is a fake one. Tensors of two devices in one operation raise, and
 so does whatever needs a value on the host (`float(x)`, `x.tolist()`, `x[mask]`, `unique`): a
 synchronisation. Networks get there by `place`; `torch.Generator` of the device is one of the CPU.
+
+The device stays for the rest of a process, where other code may then choose it. So tests with it
+are in a file that pytest does not collect, and one that it does calls `run_apart` on that.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from unittest import mock
 
 import torch
@@ -15,6 +21,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 
 NAME = "gpux"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_apart(tests: str) -> None:
+    """Run a file of tests in a process of its own; fails with what that says."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
 
 
 class Source(torch.Generator):

@@ -220,6 +220,8 @@ def attack_images(
     counter = Counter(subject.embed)
     other = view(surrogate.at(subject.rows)) if surrogate else None
     scene = replace(view(subject), embed=counter, surrogate=other)
+    if plan.same_camera == "count":
+        scene = replace(scene, camids=None)
     attacked = craft(find_attack(name), scene, plan.batch_size, progress)
     change = (attacked.int() - scene.images.int()).abs().max()
     return attacked, {
