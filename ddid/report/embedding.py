@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +17,36 @@ from ddid.metric.distance import normalize
 from ddid.metric.ranking import Embedded
 from ddid.model import embed
 from ddid.report.robustness import Plan, attack_images
-from ddid.report.subject import Subject
+from ddid.report.subject import Subject, evenly
 
 
 @dataclass(frozen=True)
 class UnderAttack:
-    """A subject's queries before and after an attack, beside its gallery."""
+    """A subject's queries before and after an attack."""
 
+    subject: Subject
     images: Tensor  # the attacked queries, uint8 (Q, 3, H, W)
-    gallery: Embedded
-    clean: Embedded
     attacked: Embedded
     own: Tensor  # (Q, D) mean clean embedding of each query's identity
     far: Tensor  # (Q, D) that of the farthest other identity, which the attack may aim at
 
     @classmethod
     def of(cls, subject: Subject, attack: str, plan: Plan) -> "UnderAttack":
-        """Attack all queries of a subject."""
+        """Attack the queries in the subject's rows."""
         images, _ = attack_images(attack, subject, plan)
-        clean, gallery = subject.attacked, subject.gallery
-        attacked = Embedded(embed(subject.embed, images), clean.pids, clean.camids)
+        attacked = replace(subject.attacked, embeddings=embed(subject.embed, images))
         guides = subject.scene("query", plan.budget, torch.Generator(), plan.metric).guides
-        return cls(images, gallery, clean, attacked, guides.same.cpu(), guides.far.cpu())
+        return cls(subject, images, attacked, guides.same.cpu(), guides.far.cpu())
+
+    @property
+    def clean(self) -> Embedded:
+        """The same queries, clean."""
+        return self.subject.attacked
+
+    @property
+    def gallery(self) -> Embedded:
+        """What they are compared with."""
+        return self.subject.gallery
 
     def similarities(self) -> pd.DataFrame:
         """Cosine similarity of each query to its own identity, and to the one farthest from it."""
@@ -67,28 +75,31 @@ class UnderAttack:
 
 @dataclass(frozen=True)
 class Projection:
-    """Points on the map: gallery (G, 2), clean queries (Q, 2), the same queries attacked (Q, 2)."""
+    """Points on the map: gallery (G, 2) of these `rows` of it, clean queries (Q, 2), the same
+    queries attacked (Q, 2)."""
 
     gallery: np.ndarray
     clean: np.ndarray
     attacked: np.ndarray
+    rows: np.ndarray
 
 
-def project(under: UnderAttack, seed: int = 0, neighbors: int = 15) -> Projection:
+def project(under: UnderAttack, seed: int = 0, neighbors: int = 15, most: int = 2000) -> Projection:
     """Project the embeddings of one model onto a plane.
 
-    The map is fitted on clean gallery and query images only and then kept: attacked images are
-    placed on it, as a deployed system would see them [ours: a joint fit would let the attack
-    redraw the map]. `neighbors` is UMAP's trade of local against global structure.
+    The map is fitted on clean queries and at most `most` evenly spaced gallery images and then
+    kept: attacked images are placed on it, as a deployed system would see them [ours: a joint fit
+    would let the attack redraw the map]. `neighbors` is UMAP's trade of local against global
+    structure.
 
     Raises:
         InputError: fewer than four clean images, too few for a map.
     """
     from umap import UMAP
 
-    gallery, clean, attacked = (
-        normalize(part.embeddings).numpy() for part in (under.gallery, under.clean, under.attacked)
-    )
+    rows = evenly(len(under.gallery.pids), most)
+    parts = under.gallery[rows], under.clean, under.attacked
+    gallery, clean, attacked = (normalize(part.embeddings).numpy() for part in parts)
     known = np.concatenate([gallery, clean])
     require(len(known) >= 4, f"a map needs at least 4 clean images, got {len(known)}")
     mapper = UMAP(
@@ -99,7 +110,7 @@ def project(under: UnderAttack, seed: int = 0, neighbors: int = 15) -> Projectio
     )
     with _torch_threads():
         points, moved = mapper.fit(known).embedding_, mapper.transform(attacked)
-    return Projection(points[: len(gallery)], points[len(gallery) :], moved)
+    return Projection(points[: len(gallery)], points[len(gallery) :], moved, rows.numpy())
 
 
 @contextmanager
@@ -126,9 +137,3 @@ def save_embeddings(path: str | Path, seen: Mapping[str, UnderAttack]) -> None:
     }
     with atomic_write(path) as temporary:
         np.savez_compressed(temporary, **arrays)
-
-
-def load_embeddings(path: str | Path) -> dict[str, np.ndarray]:
-    """Read what `save_embeddings` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)

@@ -90,14 +90,10 @@ def _wait(server, url):
     raise AssertionError(f"{url} does not answer")
 
 
-@pytest.fixture(scope="session")
 def free_port():
-    def find():
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            return found.getsockname()[1]
-
-    return find
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -109,111 +105,99 @@ def chromium(tmp_path_factory):
         browser.close()
 
 
-@pytest.fixture
-def page(chromium):
-    """A page of 1280 px whose complaints are collected in `page.complaints`."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(60_000)
-    page.complaints = []
+@contextmanager
+def opened(chromium, url):
+    """A page of 1280 px; what it complains of is collected in `complaints`, and must be nothing."""
+    page, complaints = chromium.new_page(viewport={"width": 1280, "height": 900}), []
+    page.set_default_timeout(120_000)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
     page.route("https://cdn.jsdelivr.net/**", lambda route: route.fulfill(body=""))  # Voilà's icons
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on(
-        "console",
-        lambda line: page.complaints.append(line.text) if line.type == "error" else None,
-    )
+    page.goto(url)
     yield page
     page.close()
-
-
-@pytest.fixture(scope="session")
-def explorer_page(run_folder, free_port):
-    port = free_port()
-    code = f"from ddid.page import serve; serve({str(run_folder)!r}, {port}, browser=False)"
-    log = run_folder / "voila.log"
-    with serving(["-c", code], f"http://localhost:{port}/voila/static/voila.js", log) as url:
-        assert f"{run_folder}: http://localhost:{port}/ (this machine only" in log.read_text()
-        yield url.partition("/voila")[0]
-
-
-def opened(page, url):
-    page.goto(url)
-    page.wait_for_selector(".ddid section")
-    page.get_by_text("done in").wait_for()
+    assert complaints == []
 
 
 def pick(page, label, option):
     page.get_by_label(label, exact=True).select_option(option)
 
 
-def test_choices_change_the_picture(page, explorer_page):
-    opened(page, explorer_page)
-    view = page.locator(".ddid")
-    seen = [view.inner_html()]
-
-    def changes():
-        page.wait_for_function(
-            "old => document.querySelector('.ddid').innerHTML !== old", arg=seen[-1]
-        )
-        page.get_by_text("done in").wait_for()
-        seen.append(view.inner_html())
-
-    pick(page, "beside it", MODELS[1])
-    changes()
-    assert view.locator("section").count() == 2
-    pick(page, "side", "gallery")
-    changes()
-    pick(page, "side", "query")
-    changes()
-    slider = page.get_by_role("slider").last
-    slider.focus()
-    page.keyboard.press("Home")  # step 0: the clean image
-    changes()
-    assert "step 0 of" in view.inner_text()
-    page.get_by_text("Pick a query").click()
-    page.get_by_role("button", name="%").first.click()
-    changes()
-    assert page.complaints == []
-
-
-def test_a_bad_upload_is_one_sentence_and_a_good_one_a_query(page, explorer_page, tmp_path):
-    opened(page, explorer_page)
-    (tmp_path / "notes.png").write_text("no picture")
-    page.locator("input[type=file]").set_input_files(tmp_path / "notes.png")
-    alert = page.get_by_role("alert")
-    alert.wait_for()
-    assert alert.inner_text() == "notes.png is no JPEG or PNG of at most 16 megapixels"
-    Image.new("RGB", (40, 80), "red").save(tmp_path / "me.png")
-    page.locator("input[type=file]").set_input_files(tmp_path / "me.png")
-    alert.wait_for(state="detached")
+def settled(page, seen):
+    """The view once it is another one than `seen`."""
+    page.wait_for_function("old => document.querySelector('.ddid')?.innerHTML !== old", arg=seen)
     page.get_by_text("done in").wait_for()
-    assert "nan" not in page.locator(".ddid").inner_text()
-    assert page.complaints == []
+    return page.locator(".ddid").inner_html()
 
 
-def test_the_view_can_be_saved(page, explorer_page):
-    opened(page, explorer_page)
-    page.get_by_role("button", name="save view").click()
-    for name in ("view.png", "attacked.png", "lists.csv", "steps.csv"):
-        with page.expect_download() as download:
-            page.get_by_role("link", name=name).click()
-        assert download.value.path().stat().st_size > 100
-    assert page.complaints == []
+def choices_change_the_picture(page):
+    views = [settled(page, None)]
+    for label, option in (("beside it", MODELS[1]), ("side", "gallery"), ("side", "query")):
+        pick(page, label, option)
+        views.append(settled(page, views[-1]))
+    assert views[1].count("<section>") == 2
+    page.get_by_role("slider").last.focus()
+    page.keyboard.press("Home")  # step 0: the clean image
+    views.append(settled(page, views[-1]))
+    assert "step 0 of" in views[-1]
+    page.get_by_text("Pick a query").click()
+    page.get_by_role("button", name="%").last.click()
+    views.append(settled(page, views[-1]))
+    assert len(set(views)) == len(views) - 1  # back at the query side the view is the same
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_fits_the_screen(page, explorer_page, width, tmp_path):
+def the_page_fits_the_screen(page, width):
     page.set_viewport_size({"width": width, "height": 900})
-    opened(page, explorer_page)
-    pick(page, "beside it", MODELS[1])
-    page.wait_for_function("document.querySelectorAll('.ddid section').length === 2")
-    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     tops = page.evaluate("[...document.querySelectorAll('.ddid section')].map(s => s.offsetTop)")
     assert (tops[0] == tops[1]) == (width == 1280), "side by side where there is room, else below"
 
 
+def the_view_can_be_saved(page):
+    page.get_by_role("button", name="save view").click()
+    for name in ("view.png", "attacked.png", "lists.csv", "steps.csv"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=name).click()
+        assert download.value.path().stat().st_size > 100
+
+
+def upload(page, file):
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="own picture").click()
+    chooser.value.set_files(file)
+
+
+def a_bad_upload_is_one_sentence_and_a_good_one_a_query(page, folder):
+    (folder / "notes.png").write_text("no picture")
+    upload(page, folder / "notes.png")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert alert.inner_text() == "notes.png is no JPEG or PNG of at most 16 megapixels"
+    seen = page.locator(".ddid").inner_html()
+    Image.new("RGB", (40, 80), "red").save(folder / "me.png")
+    upload(page, folder / "me.png")
+    assert "nan" in settled(page, seen)
+
+
+def test_the_explorer_as_a_page(chromium, run_folder, tmp_path):
+    """In one go, because opening the page is what takes long."""
+    port = free_port()
+    command = ["-m", "ddid", "explore", str(run_folder), f"--port={port}", "--no-browser"]
+    log = tmp_path / "server.log"
+    with serving(command, f"http://localhost:{port}/voila/static/voila.js", log):
+        assert f"{run_folder}: http://localhost:{port}/ (this machine only" in log.read_text()
+        with opened(chromium, f"http://localhost:{port}") as page:
+            choices_change_the_picture(page)
+            for width in (1280, 390):
+                the_page_fits_the_screen(page, width)
+                page.screenshot(path=tmp_path / f"{width}.png")
+            the_view_can_be_saved(page)
+            a_bad_upload_is_one_sentence_and_a_good_one_a_query(page, tmp_path)
+
+
 @pytest.fixture(scope="session")
-def lab(run_folder, free_port, tmp_path_factory):
+def lab(run_folder, tmp_path_factory):
     """JupyterLab on copies of the notebooks; the sixth reads the small run."""
     folder, port = tmp_path_factory.mktemp("lab"), free_port()
     changes = {'"runs/demo': f'"{run_folder}', '["none", "metric_at", "ddid"]': json.dumps(MODELS)}
@@ -225,20 +209,24 @@ def lab(run_folder, free_port, tmp_path_factory):
                 text = text.replace(old, new)
             cell["source"] = text
         (folder / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    settings = folder / ".settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
     options = [f"--port={port}", "--no-browser", "--allow-root", "--IdentityProvider.token="]
     command = ["-m", "jupyterlab", *options, f"--ServerApp.root_dir={folder}"]
+    command += [f"--LabApp.user_settings_dir={folder / '.settings'}"]
     with serving(command, f"http://localhost:{port}/api", run_folder / "lab.log") as url:
         yield url.removesuffix("/api")
 
 
-def test_every_notebook_opens_in_jupyterlab_and_the_sixth_runs(page, lab):
-    page.goto(f"{lab}/lab")
-    for name in notebook_names():
-        page.get_by_role("listitem", name=name).dblclick()
-        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()
-        assert page.locator(".jp-Dialog").count() == 0
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_selector(".ddid section")
-    page.get_by_text("done in").wait_for()
-    assert page.locator(".jp-OutputArea-output[data-mime-type*=error]").count() == 0
+def test_every_notebook_opens_in_jupyterlab_and_the_sixth_runs(chromium, lab):
+    with opened(chromium, f"{lab}/lab") as page:
+        for name in notebook_names():
+            page.get_by_role("listitem", name=name).dblclick()
+            page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()
+            assert page.locator(".jp-Dialog").count() == 0
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_selector(".ddid section")
+        page.get_by_text("done in").wait_for()
+        assert page.locator("[data-mime-type*=error]").count() == 0

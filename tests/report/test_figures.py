@@ -138,8 +138,10 @@ def test_a_map_without_heat_leaves_the_picture_alone():
 
 def test_a_line_joins_each_shown_query_to_its_attacked_place():
     generator = np.random.default_rng(0)
-    points = Projection(*(generator.normal(size=(n, 2)) for n in (6, 4, 4)))
-    query_pids, gallery_pids = np.array([1, 1, 2, 3]), np.array([1, 1, 2, 2, 3, 0])
+    points = Projection(
+        *(generator.normal(size=(n, 2)) for n in (6, 4, 4)), np.array([0, 1, 2, 3, 4, 7])
+    )
+    query_pids, gallery_pids = np.array([1, 1, 2, 3]), np.array([1, 1, 2, 2, 3, 1, 1, 0])
     figure = embedding_maps({"none": points, "ddid": points}, query_pids, gallery_pids, [1, 3])
     assert [cell.get_title() for cell in figure.axes] == ["none", "ddid"]
     names = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -31,15 +31,16 @@ def embedding_maps(
 
     Args:
         projections: model → places of its embeddings.
-        query_pids, gallery_pids: identities of the points.
+        query_pids, gallery_pids: identities of the queries shown and of the whole gallery.
         shown: the identities with a colour, ten at most; all others are grey.
     """
     figure, axes = new_figure(2.5 * len(projections) + 0.9, 2.7, 1, len(projections))
     colors = dict(zip(shown, PALETTE, strict=False))
     for cell, (title, projection) in zip(axes[0], projections.items(), strict=True):
+        places = gallery_pids[projection.rows]
         _dots(cell, projection.gallery, s=4, color="0.85")
         for pid, color in colors.items():
-            mine, known = query_pids == pid, projection.gallery[gallery_pids == pid]
+            mine, known = query_pids == pid, projection.gallery[places == pid]
             _draw(cell, known, projection.clean[mine], projection.attacked[mine], color)
         cell.set(title=title, xticks=[], yticks=[])
     dots = [(name, NEUTRAL, marker) for name, marker in KEY.items()]
@@ -49,7 +50,7 @@ def embedding_maps(
         for name, color, marker in dots
     ]
     figure.legend(handles=handles, loc="outside right center")
-    counts = {"gallery": len(gallery_pids), "queries": len(query_pids)}
+    counts = {"gallery": len(places), "queries": len(query_pids)}
     return figure, counts | {"shown": len(colors)}
 
 
