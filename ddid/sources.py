@@ -57,7 +57,8 @@ def _walk(text: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            taken = [alias.name for alias in node.names if alias.name != "__version__"]
+            inner = [f"{node.module}.{name}" for name in taken]
             names = [name if _path(name) else node.module for name in inner]
         else:
             continue

@@ -31,3 +31,7 @@ def test_comments_and_docstrings_do_not_count():
     assert code_of([told.replace("Says", "Tells")]) == code_of([told])
     assert code_of([plain + "# end"]) == code_of([plain])
     assert code_of([plain.replace("return x", "return -x")]) != code_of([plain])
+
+
+def test_the_version_depends_on_nothing():
+    assert not _modules("from ddid import __version__")
