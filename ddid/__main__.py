@@ -125,7 +125,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from ddid.pipeline import parse_setting
+    from ddid.profiles import parse_setting
     from ddid.study import read_study
     from ddid.sweep import run_study
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -54,40 +55,49 @@ def audit_run(
     Raises:
         InputError: model or data cannot be used, or the model fails on the way.
     """
-    import torch
-
-    from ddid.attack.budget import Budget
     from ddid.data import read_data
     from ddid.data.manifest import write_manifest
-    from ddid.report.subject import check_model, load_factory
 
-    Budget(eps=eps / 255, steps=steps)
-    root, (height, width) = Path(out).expanduser().absolute(), size
-    file = str(Path(weights).expanduser().absolute()) if weights else ""
-    for spec, path in ((model, file), (surrogate, "")):
-        if spec or path:
-            check_model(load_factory(spec, path), torch.rand(3, 3, height, width))
-    manifest = read_data(Path(data)).manifest
+    root = Path(out).expanduser().absolute()
     given = {
         "out": str(root),
         "recipes": [],
         "audited_model": model,
-        "audited_weights": file,
+        "audited_weights": str(Path(weights).expanduser().absolute()) if weights else "",
         "audited_surrogate": surrogate,
         "attacked_queries": queries,
-        "image_height": height,
-        "image_width": width,
+        "image_height": size[0],
+        "image_width": size[1],
         "attack_eps_255": float(eps),
-        "attack_step_255": eps / min(STEPS_TO_EPS, steps),
+        "attack_step_255": eps / max(1, min(STEPS_TO_EPS, steps)),
         "attack_steps": steps,
     }
-    plans = {NOTEBOOK: check_parameters(NOTEBOOK, given)}
+    parameters = check_parameters(NOTEBOOK, given)
+    _try(parameters)
+    manifest = read_data(Path(data)).manifest
     write_manifest(manifest, root / "01_bias_analysis" / "manifest.csv")
-    run_notebooks(plans, root)
+    run_notebooks({NOTEBOOK: parameters}, root)
     write_page(root / NOTEBOOK / f"{NOTEBOOK}.ipynb", root / "audit.html", f"Audit of {model}")
     result = read_object(root / NOTEBOOK / "models" / model / "audit.json")
     write_json(root / "audit.json", result)
     return result
+
+
+def _try(given: Mapping[str, Any]) -> None:
+    """Say what would stop the notebook before it is started."""
+    import torch
+
+    from ddid.attack import Budget
+    from ddid.report.subject import check_model, load_factory
+
+    Budget(given["attack_eps_255"] / 255, steps=given["attack_steps"])
+    images = torch.rand(3, 3, given["image_height"], given["image_width"])
+    for spec, weights in (
+        (given["audited_model"], given["audited_weights"]),
+        (given["audited_surrogate"], ""),
+    ):
+        if spec:
+            check_model(load_factory(spec, weights), images)
 
 
 def audit_text(audit: dict[str, Any]) -> str:

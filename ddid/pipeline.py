@@ -12,118 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
-
 from ddid.errors import InputError, require
 from ddid.files import full_disk_told, lock, read_object, write_json
 from ddid.identity import identity
 from ddid.notebook import (
     HOLDER,
-    NOTEBOOKS,
-    check_parameters,
     collect_metrics,
-    declared_parameters,
-    notebook_names,
     notebook_path,
     resolve,
 )
+from ddid.profiles import Plans, is_path, plan_run
 from ddid.progress import in_words, overall
 from ddid.sources import code_of
 
-PROFILES = NOTEBOOKS / "profiles"
 STATE = "state.json"
-PATHS = ("out", "root", "weights", "file")  # last words of the names of parameters that are paths
 TELLING = {".csv", ".json", ".npz", ".png", ".safetensors"}  # what later notebooks read
 OF_THE_RUN = {STATE, "environment.json", "parameters.json"}
-
-Plans = Mapping[str, Mapping[str, Any]]
-"""Notebook (its name, or a path to its file) → its checked parameters, in order of execution."""
-
-
-def read_profile(name: str) -> dict[str, Any]:
-    """Parameters of a profile: a name in `notebooks/profiles`, or a path to a YAML file.
-
-    Raises:
-        InputError: no such profile, or not a flat mapping of parameter names to values.
-    """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
-    known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-    require(path.is_file(), f"no profile {name!r}: choose one of {known}, or give a YAML file")
-    content = read_yaml(path.read_bytes(), str(path))
-    flat = isinstance(content, dict) and all(isinstance(key, str) for key in content)
-    require(flat, f"{path} should be lines of `parameter: value`")
-    return content
-
-
-def parse_overrides(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`notebook.parameter=value` texts → {notebook: {parameter: value}}; values are YAML.
-
-    `01.seed=3` and `01_bias_analysis.seed=3` both name a notebook; `seed=3` names all that take it.
-    Relative paths are taken from the working directory, as everywhere on the command line.
-
-    Raises:
-        InputError: no `=`, or no such notebook.
-    """
-    overrides: dict[str, dict[str, Any]] = {name: {} for name in notebook_names()}
-    for setting in settings:
-        target, value = parse_setting(setting)
-        where, _, parameter = target.rpartition(".")
-        chosen = [n for n in overrides if not where or where in (n, n[:2], n[3:])]
-        require(bool(chosen), f"--set {setting}: no notebook {where!r}; {', '.join(overrides)}")
-        for name in chosen:
-            overrides[name][parameter] = value
-    return overrides
-
-
-def parse_setting(setting: str) -> tuple[str, Any]:
-    """`name=value` → its two sides; a path is made absolute.
-
-    Raises:
-        InputError: no `=`, or no YAML behind it.
-    """
-    name, equals, text = setting.partition("=")
-    require(bool(equals), f"--set {setting}: write notebook.parameter=value")
-    value = read_yaml(text, f"--set {setting}")
-    path = _is_path(name.rpartition(".")[2], value)
-    return name, str(Path(value).expanduser().absolute()) if path else value
-
-
-def _is_path(parameter: str, value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and parameter.rpartition("_")[2] in PATHS
-
-
-def read_yaml(text: str | bytes, where: str) -> Any:
-    """Plain values of a YAML text from `where`.
-
-    Raises:
-        InputError: it is not YAML.
-    """
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date or number out of range
-        raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
-
-
-def plan_run(
-    profile: str, out: Path, settings: Sequence[str] = (), only: Sequence[str] = ()
-) -> dict[str, dict[str, Any]]:
-    """Checked parameters of every notebook: profile, then overrides, then `out`.
-
-    Everything is checked before anything runs, so a typing error costs no training.
-
-    Raises:
-        InputError: an unknown or mistyped parameter anywhere, or an unknown name in `only`.
-    """
-    shared, overrides, plans = read_profile(profile), parse_overrides(settings), {}
-    for name in only:
-        known = any(name in (n, n[:2], n[3:]) for n in overrides)
-        require(known, f"--only {name}: no such notebook; choose of {', '.join(overrides)}")
-    for notebook, own in overrides.items():
-        plans[notebook] = check_parameters(notebook, shared | own | {"out": str(out)})
-        for setting in own.keys() - declared_parameters(notebook).keys():
-            named = sum(setting in other for other in overrides.values())
-            require(named > 1, f"--set {notebook}.{setting}: this notebook takes no {setting}")
-    return {n: p for n, p in plans.items() if not only or {n, n[:2], n[3:]} & set(only)}
 
 
 def run_profile(
@@ -224,7 +128,7 @@ def _own(notebook: str, parameters: Mapping[str, Any]) -> str:
         and "parameters" not in cell.get("metadata", {}).get("tags", [])
     ]
     settings = {name: value for name, value in parameters.items() if name != "out"}
-    data = {n: _stamps(resolve(v)) for n, v in settings.items() if _is_path(n, v)}
+    data = {n: _stamps(resolve(v)) for n, v in settings.items() if is_path(n, v)}
     return identity(code=code_of(code), settings=settings, data=data)
 
 

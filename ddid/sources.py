@@ -4,7 +4,6 @@ Comments, docstrings and line numbers do not count. Followed are this library an
 modules, never installed packages.
 """
 
-import ast
 import dis
 import enum
 import hashlib
@@ -28,86 +27,57 @@ LIBRARY = Path(__file__).parent
 
 
 def code_of(texts: Iterable[str]) -> list[str]:
-    """The texts without comments and docstrings, and the modules that running them may import.
-
-    >>> code_of(["x = 1  # one"])
-    ['x = 1']
-    """
-    bare = [_bare(text) for text in texts]
-    waiting, found = [name for text in bare for name in _imports(text)], set()
+    """What texts do, and what the library's modules do that running them may import."""
+    codes = [compile(text, "cell", "exec") for text in texts]
+    waiting, found = [name for code in codes for name in _modules(code)], {}
     while waiting:
         name = waiting.pop()
         if name not in found:
-            found.add(name)
-            waiting += _imports(_module(name))
-    return bare + [f"{name}: {_module(name)}" for name in sorted(found)]
+            code = _compiled(name)
+            found[name] = instructions(code)
+            waiting += _modules(code)
+    modules = [f"{name}: {does}" for name, does in sorted(found.items())]
+    return [*map(instructions, codes), *modules]
 
 
-@cache
-def _imports(text: str) -> tuple[str, ...]:
-    """Modules of the library that a text imports anywhere.
+def _modules(code: CodeType) -> Iterator[str]:
+    """Modules of the library that code imports, read without importing them.
 
     A name taken from a package may be found by any of its modules, as registries do: all count.
     """
-    return tuple(_walk(text))
-
-
-def _walk(text: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            taken = [alias.name for alias in node.names if alias.name != "__version__"]
-            inner = [f"{node.module}.{name}" for name in taken]
-            names = [name if _path(name) else node.module for name in inner]
-        else:
-            continue
-        for name in names:
-            if name.partition(".")[0] == LIBRARY.name and _path(name):
-                yield from _below(name)
+    imports: list[tuple[str, list[str]]] = []
+    for step in (step for part in _nested(code) for step in dis.get_instructions(part)):
+        if step.opname == "IMPORT_NAME":
+            imports.append((step.argval, []))
+        elif step.opname == "IMPORT_FROM":
+            imports[-1][1].append(step.argval)
+    for module, taken in imports:
+        for name in taken or [module]:
+            inner = f"{module}.{name}"
+            chosen = inner if _file(inner) else module
+            known = chosen.partition(".")[0] == LIBRARY.name and name != "__version__"
+            if known and _file(chosen):
+                yield from _below(chosen)
 
 
 def _below(name: str) -> list[str]:
     folder = LIBRARY.parent.joinpath(*name.split("."))
-    if name == LIBRARY.name or not folder.is_dir():
-        return [name]
-    modules = (path.relative_to(LIBRARY.parent).with_suffix("") for path in folder.rglob("*.py"))
-    return sorted(".".join(module.parts).removesuffix(".__init__") for module in modules)
+    files = folder.rglob("*.py") if name != LIBRARY.name else ()
+    parts = (path.relative_to(LIBRARY.parent).with_suffix("").parts for path in files)
+    return [".".join(part).removesuffix(".__init__") for part in parts] or [name]
 
 
-def _path(name: str) -> Path | None:
+def _file(name: str) -> Path | None:
     base = LIBRARY.parent.joinpath(*name.split("."))
     candidates = (base.with_name(base.name + ".py"), base / "__init__.py")
     return next((path for path in candidates if path.is_file()), None)
 
 
 @cache
-def _module(name: str) -> str:
-    path = _path(name)
-    return _bare(path.read_text(encoding="utf-8")) if path else ""
-
-
-@cache
-def _bare(text: str) -> str:
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        for statement in list(getattr(node, "body", []) if not _is_value(node) else []):
-            if _is_text(statement):
-                node.body[node.body.index(statement)] = ast.Pass()  # type: ignore[attr-defined]
-    return ast.unparse(tree)
-
-
-def _is_value(node: ast.AST) -> bool:
-    return isinstance(node, ast.Lambda | ast.IfExp)
-
-
-def _is_text(node: ast.AST) -> bool:
-    """A docstring, or a text that stands below an attribute to describe it."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def _compiled(name: str) -> CodeType:
+    path = _file(name)
+    text = path.read_text(encoding="utf-8") if path else ""
+    return compile(text, name, "exec", optimize=2)  # without docstrings
 
 
 def digest(*pieces: str | bytes) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ddid.errors import InputError, require
 from ddid.files import read_json
 from ddid.notebook import NOTEBOOKS, check_parameters, declared_parameters
-from ddid.pipeline import read_profile, read_yaml
+from ddid.profiles import read_profile, read_yaml
 
 STUDIES = NOTEBOOKS / "studies"
 EVERY_ROW = {"value", "variant", "profile", "hardware"}

@@ -15,7 +15,8 @@ from ddid import pipeline
 from ddid.__main__ import main
 from ddid.errors import InputError
 from ddid.files import lock, read_json, write_json
-from ddid.pipeline import parse_overrides, plan_run, read_profile, run_profile
+from ddid.pipeline import run_profile
+from ddid.profiles import parse_overrides, plan_run, read_profile
 
 FIRST = """
 from pathlib import Path
@@ -38,9 +39,9 @@ write_json(Path(out) / "02_two" / "metrics.json", {"seed": before["seed"] * 2})
 DRIVER = """
 import sys
 from pathlib import Path
-from ddid import notebook, pipeline
-notebook.NOTEBOOKS = pipeline.NOTEBOOKS = Path(sys.argv[1])
-pipeline.PROFILES = pipeline.NOTEBOOKS / "profiles"
+from ddid import notebook, pipeline, profiles
+notebook.NOTEBOOKS = profiles.NOTEBOOKS = Path(sys.argv[1])
+profiles.PROFILES = profiles.NOTEBOOKS / "profiles"
 pipeline.run_profile("toy", sys.argv[2], ["wait=60.0"], resume=True)
 """
 
@@ -61,8 +62,7 @@ def notebooks(tmp_path, monkeypatch):
     write_notebook(folder, "02_two", 'out = ""\nok = True\nwait = 0.0', SECOND)
     (folder / "profiles/toy.yaml").write_text("out: runs/toy\nseed: 4\n")
     monkeypatch.setattr("ddid.notebook.NOTEBOOKS", folder)
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", folder)
-    monkeypatch.setattr(pipeline, "PROFILES", folder / "profiles")
+    monkeypatch.setattr("ddid.profiles.PROFILES", folder / "profiles")
     return folder
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from ddid.errors import InputError
 from ddid.files import read_json
-from ddid.pipeline import PROFILES
+from ddid.profiles import PROFILES
 from ddid.street.street import StreetConfig, write_street
 from ddid.study import STUDIES, cells_of, read_study
 from ddid.sweep import connect, run_study
