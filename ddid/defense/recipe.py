@@ -24,6 +24,8 @@ Craft = Callable[[Scene], Tensor]
 Loss = Callable[[Batch, Heads | None, Heads | None], Terms]
 """Batch, outputs for clean images, outputs for attacked images → named scalars to be summed."""
 
+Part = Literal["guides", "statistics", "triplets"]
+
 
 @dataclass(frozen=True)
 class Card:
@@ -52,7 +54,7 @@ class Recipe:
     discriminator: float = 0.0
     """Weight of the encoder's side of the discriminator's game; 0 leaves the game out."""
     meta: Meta | None = None
-    by_half: tuple[Literal["guides", "statistics", "triplets"], ...] = ()
+    by_half: tuple[Part, ...] = ()
     """What takes two halves of a batch, split by identity, for two batches: the attack's guides,
     BatchNorm's statistics, the pool of the triplets."""
     eps: float = 0.0

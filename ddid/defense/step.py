@@ -15,7 +15,7 @@ from ddid.defense.batch import Batch, Rows, forward_both, in_order
 from ddid.defense.discriminator import Discriminator, discriminator_game
 from ddid.defense.fnes import draw_omega, extend, soften
 from ddid.defense.losses import Terms, accuracies
-from ddid.defense.meta import Forward, meta_backward, split_rows
+from ddid.defense.meta import Forward, Meta, meta_backward, split_rows
 from ddid.defense.recipe import Craft, Recipe
 from ddid.metric.losses import SMOOTHING, smooth_labels
 from ddid.model import Heads, ReIDNet
@@ -56,17 +56,17 @@ class Learner:
         """
         seen: dict[str, list[Tensor]] = defaultdict(list)
         if self.recipe.meta and halves:
-            self.meta_gradient(batch, halves, draw, seen)
+            self.meta_gradient(self.recipe.meta, batch, halves, draw, seen)
         else:
             batch = self.attack_whole(batch, halves, draw)
             self.loss(batch, self.net, seen, halves).backward()
         return {name: torch.stack(values).mean() for name, values in seen.items()}
 
     def meta_gradient(
-        self, batch: Batch, halves: Rows, draw: Draw, seen: dict[str, list[Tensor]]
+        self, meta: Meta, batch: Batch, halves: Rows, draw: Draw, seen: dict[str, list[Tensor]]
     ) -> None:
         """L_mtrain(θ) + L_mtest(θ_temp); each half has guides of its own, for they never meet."""
-        meta, other = self.recipe.meta, self.meta_test_craft(draw)
+        other = self.meta_test_craft(draw)
         train, test = (batch.take(rows) for rows in halves)
         train = self.attack(train, self.net, draw)
         if not meta.ahead:
@@ -124,7 +124,7 @@ class Learner:
         """What the inner attack gets to see."""
         budget = self.recipe.spend(self.budget)
         scene = Scene(forward, batch.images, batch.labels, budget, draw.device)
-        return replace(scene, surrogate=self.source and replace(scene, embed=self.source))
+        return replace(scene, surrogate=replace(scene, embed=self.source)) if self.source else scene
 
     def loss(
         self,

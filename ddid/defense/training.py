@@ -11,12 +11,12 @@ from ddid.attack.budget import Budget
 from ddid.data.images import Augment, ImageSet, to_unit
 from ddid.defense.discriminator import Discriminator
 from ddid.defense.losses import Terms
-from ddid.defense.recipe import Card, Craft, Recipe
+from ddid.defense.recipe import Card, Recipe
 from ddid.defense.recipes import find_recipe, meta_pool
 from ddid.defense.step import Draw, Learner
 from ddid.errors import require
 from ddid.identity import identity
-from ddid.model import ModelConfig, ReIDNet, load_model, save_model
+from ddid.model import OWN, ModelConfig, ReIDNet, load_model, save_model
 from ddid.progress import Progress
 from ddid.training import Feed, Fit, fit, is_trained, pk_batches
 
@@ -24,64 +24,38 @@ LAYOUT = torch.channels_last  # our choice: measured faster on CPUs, by half in 
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """What is the same for every recipe in a fair comparison.
+class TrainConfig(Fit):
+    """What is the same for every recipe in a fair comparison; see `Fit` for the loop's part.
 
     Our choice where nothing else is said: what trains in minutes on a CPU; tuned on a street
     whose people appear in no result.
     """
 
+    steps: int = 300
+    lr: float = 1e-3
+    weight_decay: float = 5e-4
     backbone: str = "resnet-tiny"
     weights: str = ""
     """Folder or hub name of pretrained backbone weights; empty for random ones."""
-    steps: int = 300
     identities: int = 16
     """P identities a batch (Hermans et al. 2017) …"""
     images_per_identity: int = 4
     """… with K images each."""
-    lr: float = 1e-3
-    """Peak learning rate of AdamW, reached by a linear warm-up and left by a cosine."""
-    warmup: float = 0.1
-    """Share of the steps that warm up, in [0, 1)."""
-    weight_decay: float = 5e-4
-    clip: float = 10.0
-    """Largest Euclidean norm of a step's gradient."""
     eps: float = 8 / 255
     """Budget of the inner attack, in fractions of the pixel range [summary]."""
     attack_step: float = 4 / 255
     attack_steps: int = 3
-    precision: str = ""
-    """`no` or `bf16`; empty for what `accelerate launch` says."""
-    log_every: int = 10
-    checkpoint_every: int = 100
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            self.images_per_identity >= 1,
-            f"training: images_per_identity is {self.images_per_identity}: give at least 1",
-        )
-        _ = self.budget, self.fit  # refuse what is impossible here, not in the first step
+        super().__post_init__()
+        count = self.images_per_identity
+        require(count >= 1, f"training: images_per_identity is {count}: give at least 1")
+        _ = self.budget  # refuses what is impossible here, not in the first step
 
     @property
     def budget(self) -> Budget:
         """Of the inner attack, from a random start."""
         return Budget(self.eps, self.attack_step, self.attack_steps, random_start=True)
-
-    @property
-    def fit(self) -> Fit:
-        """Of the loop."""
-        return Fit(
-            steps=self.steps,
-            lr=self.lr,
-            warmup=self.warmup,
-            weight_decay=self.weight_decay,
-            clip=self.clip,
-            precision=self.precision,
-            log_every=self.log_every,
-            checkpoint_every=self.checkpoint_every,
-            seed=self.seed,
-        )
 
 
 def train(
@@ -90,6 +64,7 @@ def train(
     config: TrainConfig,
     folder: str | Path,
     progress: Progress | None = None,
+    backbone: nn.Module | None = None,
 ) -> ReIDNet:
     """Train `recipe`, going on from what `folder` holds.
 
@@ -100,6 +75,7 @@ def train(
         folder: gets `train_log.jsonl` and the model; what another recipe, its code, data or
             settings left there is moved to its folder `before`.
         progress: told the steps done.
+        backbone: a module of one's own instead of `config.backbone`, see `ReIDNet`; left as it is.
 
     Returns:
         The trained network in evaluation mode, as saved.
@@ -108,28 +84,30 @@ def train(
         InputError: bad settings, or a loss that is no number.
     """
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    folder, key = Path(folder), training_key(recipe, train_set, config)
+    folder, key = Path(folder), training_key(recipe, train_set, config, backbone)
     if not is_trained(folder, key):
         source = None
         if recipe.needs_source:
-            source = train("none", train_set, config, folder / "source", progress)
-        task = Defence(recipe, train_set, config, source, meta_pool(recipe))
-        settings = replace(config.fit, average=recipe.average)
-        fit(task, settings, folder, key, progress)
-    return load_model(folder).to(Accelerator().device)
+            source = train("none", train_set, config, folder / "source", progress, backbone)
+        task = Defence(recipe, train_set, config, source, backbone)
+        fit(task, replace(config, average=recipe.average), folder, key, progress)
+    return load_model(folder, backbone).to(Accelerator().device)
 
 
-def training_key(recipe: Recipe, train_set: ImageSet, config: TrainConfig) -> str:
+def training_key(
+    recipe: Recipe, train_set: ImageSet, config: TrainConfig, backbone: nn.Module | None = None
+) -> str:
     """Identity of the final weights: settings, data, and the code of the recipe and of the step."""
     weights = Path(config.weights)
     return identity(
         recipe=replace(recipe, name="", card=Card("", "")),
         pool=meta_pool(recipe),
         config=config,
+        backbone=backbone,
         weights=weights if config.weights and weights.is_dir() else config.weights,
         data=(train_set.images, train_set.pids, train_set.camids),
         step=(Defence, fit),
-        **config.fit.in_force(),
+        **config.in_force(),
     )
 
 
@@ -142,22 +120,23 @@ class Defence:
         train_set: ImageSet,
         config: TrainConfig,
         source: ReIDNet | None = None,
-        pool: tuple[Craft, ...] = (),
+        backbone: nn.Module | None = None,
     ) -> None:
         self.name, self.config = recipe.name, config
         accelerator = Accelerator()
         self.device = accelerator.device
         self.batches = own_share(train_set, config, accelerator)
         height, width = train_set.images.shape[-2:]
-        shape = ModelConfig(len(train_set.classes), config.backbone, height, width)
+        name = config.backbone if backbone is None else OWN
+        shape = ModelConfig(len(train_set.classes), name, height, width)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
-            net = ReIDNet(shape, config.weights).to(self.device)
+            net = ReIDNet(shape, config.weights, backbone).to(self.device)
             judge = Discriminator(net.width).to(self.device) if recipe.discriminator else None
-        self.learner = Learner(recipe, net, config.budget, judge, source, pool)
+        self.learner = Learner(recipe, net, config.budget, judge, source, meta_pool(recipe))
         parts = {"net": net, "discriminator": judge}
         self.modules = nn.ModuleDict({n: m for n, m in parts.items() if m is not None})
-        self.counted = [net for net in (net, source) if net is not None]
+        self.counted: list[nn.Module] = [net] if source is None else [net, source]
         self.feed = Feed(train_set.images, self.device)
         self.labels, self.camids = train_set.labels, train_set.camids
         self.augment = Augment((height, width))

@@ -83,7 +83,7 @@ class Task(Protocol):
     """For the progress line."""
     modules: nn.ModuleDict
     """Everything that learns, on its device."""
-    counted: Sequence[nn.Module]
+    counted: list[nn.Module]
     """Networks whose passes the log counts."""
 
     def step(self, step: int, seed: int) -> Report:
@@ -139,11 +139,11 @@ class Loop:
             weight_decay=settings.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
-        self.kept = nn.ModuleDict({"learnt": task.modules})
+        self.average, self.kept = None, nn.ModuleDict({"learnt": task.modules})
         if settings.average:
             follow = partial(follow_weights, settings.average)
-            average = AveragedModel(task.modules, multi_avg_fn=follow, use_buffers=True)
-            self.kept["average"] = average.requires_grad_(False)
+            self.average = AveragedModel(task.modules, multi_avg_fn=follow, use_buffers=True)
+            self.kept["average"] = self.average.requires_grad_(False)
 
     def run(self, folder: Path, key: str, progress: Progress | None) -> None:
         """Take the steps that are left, log and checkpoint on the way, and save the result."""
@@ -165,8 +165,8 @@ class Loop:
                     save_checkpoint(checkpoint, self.kept, self.optimizer, done, key)
                 if progress:
                     progress(f"training {self.task.name}", done, settings.steps)
-        if settings.average:
-            self.task.modules.load_state_dict(self.kept["average"].module.state_dict())
+        if self.average:
+            self.task.modules.load_state_dict(self.average.module.state_dict())
         if self.writes:
             self.task.save(folder)
             write_json(folder / "trained.json", {"key": key, "steps": settings.steps})
@@ -194,8 +194,8 @@ class Loop:
         self.average_processes()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.optimizer.step()
-        if "average" in self.kept:
-            self.kept["average"].update_parameters(self.task.modules)
+        if self.average:
+            self.average.update_parameters(self.task.modules)
         return report | {"gradient_norm": norm}
 
     def average_processes(self) -> None:

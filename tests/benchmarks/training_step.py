@@ -61,7 +61,7 @@ def variants() -> list[dict[str, object]]:
 def row(name: str) -> dict[str, object]:
     """The same step again and again: always the first batch, whatever the weights become."""
     config = TrainConfig()
-    loop = Loop(Defence(find_recipe(name), random_images(), config), config.fit)
+    loop = Loop(Defence(find_recipe(name), random_images(), config), config)
     return compare(f"training step, {name}", lambda: loop.take(0), bare_passes(loop.task))
 
 

@@ -1,13 +1,14 @@
-"""The training loop: it learns, resumes exactly, and refuses what cannot work."""
+"""The training of defences: it learns, resumes exactly, and starts again where anything changed."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from ddid.attack.objectives import sma
+from ddid.attack.seen import sma
 from ddid.defense.fnes import FNES
-from ddid.defense.recipe import craft_with, identity_terms
+from ddid.defense.losses import identity_terms
+from ddid.defense.meta import Meta
 from ddid.defense.recipes import find_recipe
 from ddid.defense.training import TrainConfig, train, training_key
 from ddid.errors import InputError
@@ -62,12 +63,6 @@ def test_fnes_without_extension_and_softening_is_plain_metric_at(colours, short,
     assert same_weights(*nets)
 
 
-def test_fnes_on_an_attack_without_a_target_is_refused(colours, short, tmp_path):
-    recipe = replace(find_recipe("classifier_at"), fnes=FNES())
-    with pytest.raises(InputError, match="FNES follows the class an attack aims at"):
-        train(recipe, colours, short, tmp_path)
-
-
 def test_the_seed_decides_everything(colours, short, tmp_path):
     runs = [
         train("ddid", colours, replace(short, seed=seed), tmp_path / name)
@@ -102,7 +97,7 @@ def rewritten_loss(batch, clean, attacked):
         other_data(pids=torch.arange(24) % 6),
         other_data(camids=torch.zeros(24, dtype=torch.long)),
         other_recipe(loss=rewritten_loss),
-        other_recipe(craft=craft_with(sma)),
+        other_recipe(craft=sma),
     ],
     ids=["setting", "images", "identities", "cameras", "loss", "attack"],
 )
@@ -151,3 +146,28 @@ def test_a_transformer_takes_the_same_path(colours, short, tmp_path):
     config = replace(short, backbone="dinov2-tiny", steps=2)
     net = train("ddid", colours, config, tmp_path)
     assert torch.isfinite(net(torch.rand(2, 3, 32, 16))).all()
+
+
+def test_a_backbone_of_ones_own_is_trained_and_left_as_it_was(colours, short, tmp_path):
+    torch.manual_seed(0)
+    mine = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+    before = {name: value.clone() for name, value in mine.state_dict().items()}
+    net = train("ddid", colours, replace(short, steps=2), tmp_path, backbone=mine)
+    assert net(torch.rand(2, 3, 32, 16)).shape == (2, 8)
+    assert all(torch.equal(value, before[name]) for name, value in mine.state_dict().items())
+    steps = []
+    torch.nn.init.zeros_(mine[0].bias)
+    train("ddid", colours, replace(short, steps=2), tmp_path, lambda *told: steps.append(1), mine)
+    assert steps, "another start is another training"
+
+
+def test_editing_an_attack_that_no_recipe_uses_trains_nothing_again(colours, short, monkeypatch):
+    from ddid.attack import objectives
+
+    pooled = replace(find_recipe("ddid"), meta=Meta(attacks=("color",)))
+    trained = [find_recipe("metric_at"), pooled]
+    keys = [training_key(recipe, colours, short) for recipe in trained]
+    monkeypatch.setattr(objectives, "odfa", lambda guides: None)
+    assert [training_key(recipe, colours, short) for recipe in trained] == keys
+    monkeypatch.setattr(objectives, "gap", lambda guides, target: None)
+    assert training_key(trained[0], colours, short) != keys[0]

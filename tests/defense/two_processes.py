@@ -30,10 +30,10 @@ def state(task: Defence) -> dict:
 
 def main(folder: Path, steps: int) -> None:
     task, mark = build(folder, steps), Accelerator().process_index
-    Loop(task, task.config.fit).take(0)
+    Loop(task, task.config).take(0)
     save_file(state(task), folder / f"step{mark}.safetensors")
     task = build(folder, steps)
-    fit(task, task.config.fit, folder / "run", "two processes")
+    fit(task, task.config, folder / "run", "two processes")
     weights = {name: value.contiguous() for name, value in task.modules.state_dict().items()}
     save_file(weights, folder / f"weights{mark}.safetensors")
 

@@ -63,7 +63,8 @@ def _changed(recipe: Recipe, name: str, sign: str, word: str, number: str) -> Re
         there = bool(getattr(recipe, word))
         require(there == (sign == "-"), f"{name}: {word} is {'on' if there else 'off'} already")
         off = 0.0 if word == "discriminator" else None
-        return replace(recipe, name=name, **{word: off if there else MODULES[word]})
+        change: dict[str, Any] = {"name": name, word: off if there else MODULES[word]}
+        return replace(recipe, **change)
     if (sign, word, number) == ("+", "ema", ""):
         require(not recipe.average, f"{name}: the weights are averaged already")
         return replace(recipe, average=EMA)

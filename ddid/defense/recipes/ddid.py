@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
-from ddid.defense.recipe import Card, Recipe
+from ddid.defense.recipe import Card, Part, Recipe
 
 PAPER = (
     "Zhou et al. 2026, Debiased Dual-Invariant Defense for Adversarially Robust Person "
@@ -17,7 +17,7 @@ METRIC_AT = Recipe(
 )
 
 
-def control(name: str, *parts: str) -> Recipe:
+def control(name: str, *parts: Part) -> Recipe:
     """Metric AT with these parts of the step kept within halves of the batch."""
     card = Card(PAPER, HALVES + "look ahead.", f"A control of ours; within halves: {parts}.")
     return replace(METRIC_AT, name=name, card=card, by_half=parts)
