@@ -11,7 +11,7 @@ from ddid.attack.budget import Budget
 from ddid.data.images import Augment, ImageSet, to_unit
 from ddid.defense.discriminator import Discriminator
 from ddid.defense.losses import Terms
-from ddid.defense.recipe import Card, Recipe
+from ddid.defense.recipe import Card, Craft, Recipe
 from ddid.defense.recipes import find_recipe, meta_pool
 from ddid.defense.step import Draw, Learner
 from ddid.errors import require
@@ -89,7 +89,7 @@ def train(
         source = None
         if recipe.needs_source:
             source = train("none", train_set, config, folder / "source", progress, backbone)
-        task = Defence(recipe, train_set, config, source, backbone)
+        task = Defence(recipe, train_set, config, source, backbone, meta_pool(recipe))
         fit(task, replace(config, average=recipe.average), folder, key, progress)
     return load_model(folder, backbone).to(Accelerator().device)
 
@@ -121,6 +121,7 @@ class Defence:
         config: TrainConfig,
         source: ReIDNet | None = None,
         backbone: nn.Module | None = None,
+        pool: tuple[Craft, ...] = (),
     ) -> None:
         self.name, self.config = recipe.name, config
         accelerator = Accelerator()
@@ -133,7 +134,7 @@ class Defence:
             torch.manual_seed(config.seed)
             net = ReIDNet(shape, config.weights, backbone).to(self.device)
             judge = Discriminator(net.width).to(self.device) if recipe.discriminator else None
-        self.learner = Learner(recipe, net, config.budget, judge, source, meta_pool(recipe))
+        self.learner = Learner(recipe, net, config.budget, judge, source, pool)
         parts = {"net": net, "discriminator": judge}
         self.modules = nn.ModuleDict({n: m for n, m in parts.items() if m is not None})
         self.counted: list[nn.Module] = [net] if source is None else [net, source]
