@@ -89,6 +89,11 @@ def _alive(process: int) -> bool:
     return True
 
 
+def from_here(path: str | Path) -> Path:
+    """A path as the command line means it: from the working directory, `~` being one's home."""
+    return Path(os.path.expanduser(path)).absolute()
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as JSON with sorted keys, atomically; NumPy scalars become plain numbers."""
     text = json.dumps(content, indent=2, sort_keys=True, default=_plain, allow_nan=False)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, ValidationError, create_model
 
 from ddid.errors import InputError, require
-from ddid.files import append_line, lock, read_object, write_figure, write_json
+from ddid.files import append_line, from_here, lock, read_object, write_figure, write_json
 from ddid.progress import Progress, progress_bars
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def copy_notebooks(folder: str | Path) -> Path:
     Raises:
         InputError: there are some already.
     """
-    target = Path(folder).expanduser().absolute() / "notebooks"
+    target = from_here(folder) / "notebooks"
     notebook_names()
     require(not target.exists(), f"{target} is there already: choose another folder")
     shutil.copytree(NOTEBOOKS, target, ignore=shutil.ignore_patterns(".*"))
@@ -257,7 +257,7 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
 
 def resolve(path: str | Path) -> Path:
     """`path` itself if absolute, else taken from the folder that holds `notebooks/`."""
-    return (REPOSITORY / Path(path).expanduser()).resolve()
+    return (REPOSITORY / os.path.expanduser(path)).resolve()
 
 
 def collect_metrics(root: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ddid.errors import require
-from ddid.files import atomic_write, read_json, read_object, write_json
+from ddid.files import atomic_write, from_here, read_json, read_object, write_json
 from ddid.notebook import check_parameters, resolve
 from ddid.pipeline import run_notebooks
 
@@ -58,12 +58,12 @@ def audit_run(
     from ddid.data import read_data
     from ddid.data.manifest import write_manifest
 
-    root = Path(out).expanduser().absolute()
+    root = from_here(out)
     given = {
         "out": str(root),
         "recipes": [],
         "audited_model": model,
-        "audited_weights": str(Path(weights).expanduser().absolute()) if weights else "",
+        "audited_weights": str(from_here(weights)) if weights else "",
         "audited_surrogate": surrogate,
         "attacked_queries": queries,
         "image_height": size[0],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ddid.errors import InputError, require
-from ddid.files import full_disk_told, lock, read_object, write_json
+from ddid.files import from_here, full_disk_told, lock, read_object, write_json
 from ddid.identity import identity
 from ddid.notebook import (
     HOLDER,
@@ -56,7 +56,7 @@ def run_profile(
         InputError: bad parameters, a run folder in the way or in use, or a notebook that stopped on
             bad input.
     """
-    root = Path(out).expanduser().absolute() if out else resolve(f"runs/{Path(profile).stem}")
+    root = from_here(out) if out else resolve(f"runs/{Path(profile).stem}")
     plans = plan_run(profile, root, settings, only)
     with lock(root):
         _make_way(root, resume=resume or bool(only), overwrite=overwrite)

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ddid.errors import InputError, require
+from ddid.files import from_here
 from ddid.notebook import NOTEBOOKS, check_parameters, declared_parameters, notebook_names
 
 PROFILES = NOTEBOOKS / "profiles"
@@ -63,7 +64,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     value = read_yaml(text, f"--set {setting}")
     parameter = name.rpartition(".")[2]
     if is_path(parameter, value) and (parameter not in HUB or Path(value).exists()):
-        value = str(Path(value).expanduser().absolute())
+        value = str(from_here(value))
     return name, value
 
 

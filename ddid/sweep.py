@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ddid.errors import InputError, require
-from ddid.files import atomic_write, lock
+from ddid.files import atomic_write, from_here, lock
 from ddid.gains import gains_of
 from ddid.notebook import resolve
 from ddid.pipeline import identities, run_notebooks
@@ -66,7 +66,7 @@ def run_study(
         InputError: a mistake in the study, its folder is in use, nobody answers at the address, or
             a cell stopped (the others were run all the same).
     """
-    root = Path(out).expanduser().absolute() if out else resolve(f"runs/{study.name}")
+    root = from_here(out) if out else resolve(f"runs/{study.name}")
     csv = Path(csv).absolute() if csv else root / f"{study.name}.csv"
     cells = {cell.name: cell for cell in cells_of(study, settings)}
     rows: dict[str, list[dict[str, Any]]] = {}

@@ -11,6 +11,7 @@ from ddid.data.layouts import layouts
 from ddid.data.manifest import check_manifest, hold_out, validation_sides
 from ddid.data.quality import quality
 from ddid.errors import require
+from ddid.files import from_here
 from ddid.progress import Progress
 
 Size = tuple[int, int]
@@ -78,7 +79,7 @@ def read_data(
     Raises:
         InputError: nothing there, no known layout, or `check_manifest` objects.
     """
-    root = Path(root).expanduser().absolute()
+    root = from_here(root)
     require(root.exists(), f"no file or folder {root}: give a data set or a CSV manifest")
     layout = next((known for known in layouts() if known.recognises(root)), None)
     names = "; ".join(known.NAME for known in layouts())

@@ -1,0 +1,64 @@
+"""Hostile profiles, settings and records: a value or one sentence, never a traceback."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ddid.errors import InputError
+from ddid.files import read_json, read_object
+from ddid.notebook import check_parameters, declared_parameters, notebook_names
+from ddid.profiles import parse_overrides, parse_setting, read_profile
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+NOTEBOOK = notebook_names()[0]
+FEW = settings(max_examples=60, deadline=None)
+
+
+def one_sentence(call):
+    try:
+        return call()
+    except InputError:  # anything else fails the test
+        return None
+
+
+@FEW
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode()))
+@pytest.mark.filterwarnings("ignore")
+def test_any_bytes_as_profile_or_record(content):
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.yaml")
+        path.write_bytes(content)
+        for reader in (read_profile, read_json, read_object):
+            one_sentence(lambda reader=reader: reader(str(path)))
+
+
+@FEW
+@given(st.text(max_size=40))
+@example("~nosuchuser/x")
+@example("\0")
+def test_any_text_as_a_setting(text):
+    for setting in (text, f"seed={text}", f"01.{text}", f"data_root={text}", f"weights={text}"):
+        one_sentence(lambda setting=setting: parse_setting(setting))
+        one_sentence(lambda setting=setting: parse_overrides([setting]))
+
+
+@FEW
+@given(st.sampled_from(sorted(declared_parameters(NOTEBOOK))) | st.text(), VALUES)
+def test_any_value_as_a_parameter(name, value):
+    found = one_sentence(lambda: check_parameters(NOTEBOOK, {name: value}))
+    if found and name in found:
+        assert type(found[name]) is type(declared_parameters(NOTEBOOK)[name])
+
+
+@pytest.mark.parametrize("text", ["seed: 2001-99-99", "a: [" * 2000, "seed: " + "9" * 5000])
+def test_what_yaml_itself_trips_over(text, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match="is not YAML"):
+        read_profile(str(tmp_path / "a.yaml"))
