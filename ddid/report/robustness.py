@@ -71,11 +71,15 @@ class Robustness:
     costs: dict[str, dict[str, float]]
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Metrics in percent by attack: mAP, rank1, ..., and the per-identity spread."""
-        return {
-            name: {**ranking.summary(), **ranking.spread()}
-            for name, ranking in self.rankings.items()
-        }
+        """Metrics in percent by attack: mAP, rank1, ..., and the per-identity spread.
+
+        "unseen" is the mean over the attacks of that family.
+        """
+        scores = {n: {**found.summary(), **found.spread()} for n, found in self.rankings.items()}
+        unseen = [scores[name] for name in attack_names("unseen") if name in scores]
+        if unseen:
+            scores["unseen"] = pd.DataFrame(unseen).mean().to_dict()
+        return scores
 
     def rows(self) -> pd.DataFrame:
         """Tidy table: one row per attack and metric, with the attack's family."""
@@ -100,7 +104,10 @@ class Robustness:
             )[found.valid.tolist()]
             for name, found in self.rankings.items()
         ]
-        return pd.concat(parts, ignore_index=True)
+        rows = pd.concat(parts, ignore_index=True)
+        unseen = rows[rows["attack"].isin(attack_names("unseen"))]
+        means = unseen.groupby(["query", "pid"], as_index=False)[["ap", "rank1"]].mean()
+        return pd.concat([rows, means.assign(attack="unseen")], ignore_index=True)
 
     def table(self) -> pd.DataFrame:
         """One line per attack, one column per metric, percent with one decimal."""
