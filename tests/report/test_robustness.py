@@ -290,3 +290,14 @@ def test_an_attack_is_one_file(subject, tmp_path, monkeypatch):
     assert bool((found.rankings["worst"].ap <= dark).all())
     assert "blackout" in found.table().index
     assert "blackout" in set(found.rows()["attack"])
+
+
+def test_the_mean_over_unseen_families_is_of_every_query(subject, tmp_path):
+    names = attack_names("unseen")[:1] + ["color"]
+    found = evaluate(subject, tmp_path, replace(QUICK, attacks=("fna", *dict.fromkeys(names))))
+    scores = found.summary()
+    wanted = sum(scores[name]["mAP"] for name in dict.fromkeys(names)) / len({*names})
+    assert scores["unseen"]["mAP"] == pytest.approx(wanted)
+    queries = found.queries().query("attack == 'unseen'")
+    assert 100 * queries["ap"].mean() == pytest.approx(wanted)
+    assert "unseen" not in evaluate(subject, tmp_path, QUICK).summary()
