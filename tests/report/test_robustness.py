@@ -293,7 +293,7 @@ def test_an_attack_is_one_file(subject, tmp_path, monkeypatch):
 
 
 def test_the_mean_over_unseen_families_is_of_every_query(subject, tmp_path):
-    names = attack_names("unseen")[:1] + ["color"]
+    names = [*attack_names("unseen")[:1], "color"]
     found = evaluate(subject, tmp_path, replace(QUICK, attacks=("fna", *dict.fromkeys(names))))
     scores = found.summary()
     wanted = sum(scores[name]["mAP"] for name in dict.fromkeys(names)) / len({*names})
