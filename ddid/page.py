@@ -59,19 +59,7 @@ def audit_run(
     from ddid.data.manifest import write_manifest
 
     root = from_here(out)
-    given = {
-        "out": str(root),
-        "recipes": [],
-        "audited_model": model,
-        "audited_weights": str(from_here(weights)) if weights else "",
-        "audited_surrogate": surrogate,
-        "attacked_queries": queries,
-        "image_height": size[0],
-        "image_width": size[1],
-        "attack_eps_255": float(eps),
-        "attack_step_255": eps / max(1, min(STEPS_TO_EPS, steps)),
-        "attack_steps": steps,
-    }
+    given = _parameters(root, model, weights, surrogate, size) | _budget(queries, eps, steps)
     parameters = check_parameters(NOTEBOOK, given)
     _try(parameters)
     manifest = read_data(Path(data)).manifest
@@ -81,6 +69,29 @@ def audit_run(
     result = read_object(root / NOTEBOOK / "models" / model / "audit.json")
     write_json(root / "audit.json", result)
     return result
+
+
+def _parameters(
+    root: Path, model: str, weights: str, surrogate: str, size: tuple[int, int]
+) -> dict[str, Any]:
+    return {
+        "out": str(root),
+        "recipes": [],
+        "audited_model": model,
+        "audited_weights": str(from_here(weights)) if weights else "",
+        "audited_surrogate": surrogate,
+        "image_height": size[0],
+        "image_width": size[1],
+    }
+
+
+def _budget(queries: int, eps: float, steps: int) -> dict[str, Any]:
+    return {
+        "attacked_queries": queries,
+        "attack_eps_255": float(eps),
+        "attack_step_255": eps / max(1, min(STEPS_TO_EPS, steps)),
+        "attack_steps": steps,
+    }
 
 
 def _try(given: Mapping[str, Any]) -> None:

@@ -81,18 +81,28 @@ def run_study(
                 _link(root / "runs" / name, chains[name][-1].root)
                 rows[name] = list(cells[name].rows(study, root / "runs" / name))
                 _write(_table(study, rows, cells), root / "so_far.csv")
-        for sentence, names in stopped.items():
-            sys.stderr.write(f"ddid: {', '.join(names)}: {sentence}\n")
+        _tell(stopped)
         require(
             partial or not stopped,
             f"{len(cells) - len(rows)} of {len(cells)} runs of {study.name} stopped: mend that and "
             "start again, the others are kept (or write their table with --partial)",
         )
-        if study.gains:
-            queries = pd.concat([cells[n].queries(study.gains, root / "runs" / n) for n in rows])
-            gains = gains_of(queries, study.columns[0], study.gains.over, study.gains.paired)
-            _write(gains, csv.with_name(f"{csv.stem}_gains.csv"))
+        _write_gains(study, rows, cells, root, csv)
         return _write(_table(study, rows, cells), csv)
+
+
+def _tell(stopped: Mapping[str, list[str]]) -> None:
+    for sentence, names in stopped.items():
+        sys.stderr.write(f"ddid: {', '.join(names)}: {sentence}\n")
+
+
+def _write_gains(
+    study: Study, rows: Mapping[str, list], cells: Mapping[str, Cell], root: Path, csv: Path
+) -> None:
+    if study.gains:
+        queries = pd.concat([cells[n].queries(study.gains, root / "runs" / n) for n in rows])
+        gains = gains_of(queries, study.columns[0], study.gains.over, study.gains.paired)
+        _write(gains, csv.with_name(f"{csv.stem}_gains.csv"))
 
 
 def _table(study: Study, rows: Mapping[str, list], cells: Mapping[str, Cell]) -> pd.DataFrame:
