@@ -61,10 +61,6 @@ def run_study(
         workers: processes of the local cluster, one thread each; one a core if 0.
         partial: write the table without the cells that stopped.
         progress: told the notebooks done.
-
-    Raises:
-        InputError: a mistake in the study, its folder is in use, nobody answers at the address, or
-            a cell stopped (the others were run all the same).
     """
     root = from_here(out) if out else resolve(f"runs/{study.name}")
     csv = Path(csv).absolute() if csv else root / f"{study.name}.csv"
