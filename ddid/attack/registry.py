@@ -52,7 +52,8 @@ class Attack:
 
     `whole` ones learn from the whole scene and return a function of scenes that attacks a batch.
     `bounded` ones change no pixel by more than the budget's eps; the others state their own bound.
-    `surrogate` ones need the scene before another model.
+    `surrogate` ones need the scene before another model; `dear` ones ask a model so often that a
+    report may spend them on fewer queries.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Attack:
     whole: bool = False
     bounded: bool = True
     surrogate: bool = False
+    dear: bool = False
 
 
 _ENTERED: dict[str, Attack] = {}

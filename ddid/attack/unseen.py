@@ -96,6 +96,7 @@ def transfer(scene: Scene) -> Tensor:
         "vertical stripes of +-eps",
     ),
     "unseen",
+    dear=True,
 )
 def square(scene: Scene) -> Tensor:
     """Square attack: random squares, kept when they help."""

@@ -20,7 +20,7 @@ from ddid.metric.distance import Embed, Metric
 from ddid.metric.ranking import Ranking, rank
 from ddid.model import embed as embed_all
 from ddid.progress import Progress
-from ddid.report.subject import Subject
+from ddid.report.subject import Subject, evenly
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Plan:
     batch_size: int = 64
     gallery_steps: int = 40
     gallery_restarts: int = 2
+    dear_queries: int = 0  # attacked by the attacks that are `dear`; 0: all
 
     def __post_init__(self) -> None:
         for name in self.attacks:
@@ -64,11 +65,12 @@ class Robustness:
     the standard attacks, "worst_gallery" over these and those that know the gallery.
 
     `costs` says per attack what one image took: embeddings asked, gradients asked, and the largest
-    change of a level (0..255) in any image.
+    change of a level (0..255) in any image. `rows` says which queries a ranking is of.
     """
 
     rankings: dict[str, Ranking]
     costs: dict[str, dict[str, float]]
+    rows: dict[str, Tensor]
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Metrics in percent by attack: mAP, rank1, ..., and the per-identity spread.
@@ -81,7 +83,7 @@ class Robustness:
             scores["unseen"] = pd.DataFrame(unseen).mean().to_dict()
         return scores
 
-    def rows(self) -> pd.DataFrame:
+    def tidy(self) -> pd.DataFrame:
         """Tidy table: one row per attack and metric, with the attack's family."""
         rows = [
             {"attack": name, "family": family(name), "metric": metric, "value": value}
@@ -91,15 +93,15 @@ class Robustness:
         return pd.DataFrame(rows)
 
     def queries(self) -> pd.DataFrame:
-        """Tidy table: AP and Rank-1 of every query under every attack, for bootstraps."""
+        """Tidy table: AP and Rank-1 in percent of every query under every attack."""
         parts = [
             pd.DataFrame(
                 {
                     "attack": name,
-                    "query": range(len(found.pids)),
+                    "query": self.rows[name].tolist(),
                     "pid": found.pids.tolist(),
-                    "ap": found.ap.tolist(),
-                    "rank1": (found.first_rank == 1).int().tolist(),
+                    "ap": (100 * found.ap).tolist(),
+                    "rank1": (100 * (found.first_rank == 1)).tolist(),
                 }
             )[found.valid.tolist()]
             for name, found in self.rankings.items()
@@ -131,22 +133,31 @@ def evaluate(
     clean = rank(
         subject.attacked, subject.gallery, metric=plan.metric, same_camera=plan.same_camera
     )
-    rankings, costs = {"clean": clean}, {}
-    seen = {"subject": fingerprint(subject, plan), "side": plan.side, "seed": plan.seed}
+    rankings, costs, rows = {"clean": clean}, {}, {"clean": subject.rows}
+    few = evenly(len(subject.rows), plan.dear_queries or len(subject.rows))
+    scope = {False: (subject, clean), True: (subject.at(subject.rows[few]), part_of(clean, few))}
     for stage, name in enumerate(plan.attacks):
         entry, path = find_attack(name), folder / f"{name}.json"
-        other = fingerprint(surrogate, plan) if surrogate and entry.surrogate else ""
-        key = identity(**seen, surrogate=other, budget=plan.budget_of(name), code=code_of(entry))
+        asked, base = scope[entry.dear and plan.side == "query"]
+        key = key_of(entry, asked, plan, surrogate)
         stored = read_json(path) if path.exists() else {}
         if stored.get("key") != key:
             tell = staged(progress, f"{subject.name}, {plan.budget}", stage, len(plan.attacks))
-            stored = {"key": key, **measure(name, subject, plan, surrogate, tell)}
+            stored = {"key": key, **measure(name, asked, plan, surrogate, tell)}
             write_json(path, stored)
-        rankings[name], costs[name] = as_ranking(stored["queries"], clean), stored["cost"]
+        rankings[name], costs[name] = as_ranking(stored["queries"], base), stored["cost"]
+        rows[name] = asked.rows
     standard, knowing = attack_names("standard"), attack_names("standard", "gallery")
     for label, names in (("worst", standard), ("worst_gallery", knowing)):
-        rankings[label] = worst_case([clean, *(rankings[n] for n in plan.attacks if n in names)])
-    return Robustness(rankings, costs)
+        whole = [n for n in plan.attacks if n in names and len(rows[n]) == len(subject.rows)]
+        rankings[label] = worst_case([clean, *(rankings[name] for name in whole)])
+        rows[label] = subject.rows
+    return Robustness(rankings, costs, rows)
+
+
+def part_of(ranking: Ranking, index: Tensor) -> Ranking:
+    """The ranking of some of its queries."""
+    return Ranking(**{name: column[index] for name, column in vars(ranking).items()})
 
 
 def staged(progress: Progress | None, what: str, stage: int, stages: int) -> Progress | None:
@@ -169,7 +180,7 @@ def sweep(
             part = replace(plan, budget=budget)
             done[budget] = evaluate(subject, Path(folder) / label, part, None, tell)
     tables = [
-        done[budget].rows().assign(budget=label, eps=budget.eps, steps=budget.steps)
+        done[budget].tidy().assign(budget=label, eps=budget.eps, steps=budget.steps)
         for label, budget in budgets.items()
     ]
     return pd.concat(tables, ignore_index=True)
@@ -281,11 +292,12 @@ def code_of(entry: Attack) -> tuple[Any, ...]:
     return (entry.craft, entry.whole, entry.bounded, craft, Subject.scene, Counter, rank, embed_all)
 
 
-def fingerprint(subject: Subject, plan: Plan) -> str:
-    """Digest of a model and its data, as far as they matter to a plan's results."""
+def key_of(entry: Attack, subject: Subject, plan: Plan, surrogate: Subject | None) -> str:
+    """Digest of everything a stored result depends on."""
+    models = [subject, *([surrogate] if surrogate and entry.surrogate else [])]
     return identity(
-        features=(subject.query, subject.gallery),
-        attacked=(subject.rows, subject.images(plan.side)),
-        gradient=subject.slopes(),
-        protocol=(plan.metric, plan.same_camera, plan.batch_size),
+        models=[(model.query, model.gallery, model.slopes()) for model in models],
+        attacked=(subject.rows, subject.images(plan.side), plan.budget_of(entry.name), plan.seed),
+        protocol=(plan.side, plan.metric, plan.same_camera, plan.batch_size),
+        code=code_of(entry),
     )

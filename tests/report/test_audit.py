@@ -250,7 +250,14 @@ class Scores:
     """A robustness report of given scores."""
 
     def __init__(self, largest_change: int = 8, **scores: float) -> None:
-        honest = {"clean": 80.0, "noise": 78.0, "fna": 20.0, "auto": 15.0, "square": 40.0}
+        honest = {
+            "clean": 80.0,
+            "noise": 78.0,
+            "fna": 20.0,
+            "auto": 15.0,
+            "square": 40.0,
+            "gallery": 9.0,
+        }
         self.scores = honest | {"transfer": 60.0} | scores
         self.costs = {"fna": {"largest_change": largest_change}, "patch": {"largest_change": 255}}
 
@@ -266,6 +273,8 @@ class Scores:
         ({"square": 14.5}, []),
         ({"square": 13.0}, ["black box"]),
         ({"transfer": 10.0}, ["transfer"]),
+        ({"gallery": 15.5}, []),
+        ({"gallery": 16.5}, ["gallery"]),
     ],
 )
 def test_attacks_are_judged_by_who_sees_more(changes, flags):

@@ -147,7 +147,7 @@ def test_some_queries_are_exactly_as_many_as_asked_for(subject):
 
 
 def test_rows_are_tidy(subject, tmp_path):
-    rows = evaluate(subject, tmp_path, QUICK).rows()
+    rows = evaluate(subject, tmp_path, QUICK).tidy()
     assert list(rows.columns) == ["attack", "family", "metric", "value"]
     assert not rows.duplicated(["attack", "metric"]).any()
     assert set(rows["metric"]) >= {"mAP", "rank1", "rank10", "mINP", "std", "worst_decile"}
@@ -289,7 +289,7 @@ def test_an_attack_is_one_file(subject, tmp_path, monkeypatch):
     dark = found.rankings["blackout"].ap
     assert bool((found.rankings["worst"].ap <= dark).all())
     assert "blackout" in found.table().index
-    assert "blackout" in set(found.rows()["attack"])
+    assert "blackout" in set(found.tidy()["attack"])
 
 
 def test_the_mean_over_unseen_families_is_of_every_query(subject, tmp_path):
@@ -299,5 +299,24 @@ def test_the_mean_over_unseen_families_is_of_every_query(subject, tmp_path):
     wanted = sum(scores[name]["mAP"] for name in dict.fromkeys(names)) / len({*names})
     assert scores["unseen"]["mAP"] == pytest.approx(wanted)
     queries = found.queries().query("attack == 'unseen'")
-    assert 100 * queries["ap"].mean() == pytest.approx(wanted)
+    assert queries["ap"].mean() == pytest.approx(wanted)
     assert "unseen" not in evaluate(subject, tmp_path, QUICK).summary()
+
+
+def test_dear_attacks_may_ask_fewer_queries(subject, tmp_path):
+    plan = Plan(("fna", "square"), Budget(steps=3, queries=5), dear_queries=6)
+    found = evaluate(subject, tmp_path, plan)
+    assert len(found.rankings["square"].ap) == 6
+    assert len(found.rankings["worst"].ap) == len(subject.rows)
+    queries = found.queries()
+    of_square = queries[queries["attack"] == "square"]["query"].tolist()
+    assert of_square == found.rows["square"].tolist()
+    clean = queries[queries["attack"] == "clean"].set_index("query")
+    assert set(of_square) <= set(clean.index)
+
+
+def test_knowing_the_gallery_is_never_better_for_a_query(subject, tmp_path):
+    plan = replace(QUICK, attacks=("fna", "gallery"), gallery_steps=10, gallery_restarts=1)
+    rankings = evaluate(subject, tmp_path, plan).rankings
+    assert bool((rankings["worst_gallery"].ap <= rankings["worst"].ap).all())
+    assert float(rankings["gallery"].ap.mean()) < float(rankings["fna"].ap.mean())
