@@ -58,20 +58,6 @@ class UnderAttack:
             }
         )
 
-    def shift(self) -> dict[str, float]:
-        """How far the attack moved embeddings, in cosine similarity, means over the queries.
-
-        `own_clean` and `own_attacked`: to the mean embedding of the query's identity; `kept`: of
-        the attacked embedding to the clean one.
-        """
-        means = self.similarities().mean()
-        kept = cosine_similarity(self.clean.embeddings, self.attacked.embeddings)
-        return {
-            "own_clean": float(means["own, clean"]),
-            "own_attacked": float(means["own, attacked"]),
-            "kept": float(kept.mean()),
-        }
-
 
 @dataclass(frozen=True)
 class Projection:

@@ -154,21 +154,9 @@ class Explorer:
         return [(row, value) for row, value in ap if low <= value <= high]
 
     def lists(self) -> pd.DataFrame:
-        """The ranked lists as a table: a row for each model, list and place."""
-        rows = []
-        for name, view in self.views.items():
-            for title, _, found in view.lists():
-                for place, row in enumerate(found.index[0].tolist()):
-                    rows.append(
-                        {
-                            **{"model": name, "list": title, "rank": place + 1, "row": row},
-                            "identity": int(self.gallery.pids[row]),
-                            "camera": int(self.gallery.camids[row]),
-                            "similarity": round(1 - float(found.distance[0, place]), 4),
-                            "right": bool(found.right[0, place]),
-                        }
-                    )
-        return pd.DataFrame(rows)
+        """The ranked lists as a table: a row for each model, list and rank."""
+        parts = [view.table(self.gallery).assign(model=name) for name, view in self.views.items()]
+        return pd.concat(parts, ignore_index=True)
 
     def steps(self) -> pd.DataFrame:
         """Scores at every step of the attack, for each chosen model."""
@@ -188,14 +176,15 @@ class Explorer:
                 f"attacked\n{name}": view.attacked,
             }
             text += f"{name}: AP {' → '.join(f'{score.ap:.0f} %' for score in scores)}\n"
-            for title, asked, found in view.lists():
-                camids, near = self.gallery.camids[found.index[0]], 1 - found.distance[0]
-                notes = [
-                    f"{s:.2f} c{c}" for s, c in zip(near.tolist(), camids.tolist(), strict=True)
-                ]
-                images = pictures(self.gallery.images[found.index[0]])
-                right = found.right[0].numpy()
-                lists.append(Answers(f"{name}\n{title}", pictures(asked)[0], images, right, notes))
+            for when, part in view.table(self.gallery).groupby("list", sort=False):
+                rows = torch.from_numpy(part["row"].to_numpy())
+                notes = [f"{s:.2f} c{c}" for s, c in zip(part.similarity, part.camera, strict=True)]
+                asked, images = (
+                    pictures(view.asked[str(when)])[0],
+                    pictures(self.gallery.images[rows]),
+                )
+                right = part["right"].to_numpy()
+                lists.append(Answers(f"{name}\n{when}", asked, images, right, notes))
         return attack_card(text, {t: pictures(image)[0] for t, image in shown.items()}, lists)
 
     def _view(self, name: str) -> View:

@@ -5,18 +5,21 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from html import escape
 from io import BytesIO
+from math import isnan
 from random import Random
 from typing import Any
 
 import ipywidgets as w
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from PIL import Image
 from torch import Tensor
 
 from ddid.errors import InputError
 from ddid.report.explorer import Explorer
-from ddid.report.figures.style import RIGHT, WRONG, pictures
+from ddid.report.figures.style import NEUTRAL, RIGHT, WRONG, pictures
 from ddid.report.trace import View
 
 THUMBNAILS = 12
@@ -59,9 +62,8 @@ class Panel:
         for name, control in self.controls.items():
             control.observe(self._shown if name == "shown" else self._changed, names="value")
         self.picker, self.tools = self._picker(), self._tools()
-        controls = _wrapped(self.controls.values())
-        parts = [controls, self.help, self.tools, self.picker, self.status, self.view]
-        self.box = w.VBox(parts)
+        top = [_wrapped(self.controls.values()), self.help, self.tools]
+        self.box = w.VBox([*top, self.picker, self.status, self.view])
         self._attempt(self._draw)
 
     def choose(self, **changes: Any) -> None:
@@ -156,7 +158,7 @@ class Panel:
         pick = w.Button(description=f"{row}: {ap:.0f} %", layout={"width": "84px"})
         pick.tooltip = f"query {row}, clean average precision {ap:.0f} %"
         pick.on_click(lambda _button: self.choose(query=row))
-        source = _source(self.explorer.query.images[row])
+        source = _data("image/png", _png(self.explorer.query.images[row]))
         picture = w.HTML(f"<img src='{source}' alt='query {row}' style='width:84px'>")
         return w.VBox([picture, pick], layout={"margin": "4px"})
 
@@ -202,30 +204,35 @@ def _section(name: str, view: View, explorer: Explorer) -> str:
         text = f"identity {view.trace.aim}, the farthest: FNA pulls there"
         images["aim"] = _figure(explorer.query.images[aimed][0], text, "large")
     moved = ", ".join(f"{before} → {after}" for before, after in view.moved[:12]) or "none"
+    known = explorer.choice.query < len(explorer.query)
     lists = [
-        f"<p><b>{title}</b></p><div class='ddid-row'>{''.join(_tiles(found, explorer))}</div>"
-        for title, _, found in view.lists()
+        f"<p><b>{when}</b></p><div class='ddid-row'>{''.join(_tiles(part, explorer, known))}</div>"
+        for when, part in view.table(explorer.gallery).groupby("list", sort=False)
     ]
+    ranks = (
+        f"average precision <b>{clean.ap:.1f} % → {now.ap:.1f} %</b>; first right answer at rank "
+        f"{clean.first_rank:.0f} → {now.first_rank:.0f}"
+    )
     return (
-        f"<section><h3>{escape(name)}</h3><p>average precision <b>{clean.ap:.1f} % → "
-        f"{now.ap:.1f} %</b>; first right answer at rank {clean.first_rank:.0f} → "
-        f"{now.first_rank:.0f}; similarity to its identity {clean.similarity:.2f} → "
-        f"{now.similarity:.2f}</p><div class='ddid-row'>{''.join(images.values())}</div>"
-        f"{_course(view)}{''.join(lists)}"
+        f"<section><h3>{escape(name)}</h3><p>"
+        f"{'no right answer is known' if isnan(clean.ap) else ranks}; similarity to its identity "
+        f"{clean.similarity:.2f} → {now.similarity:.2f}</p>"
+        f"<div class='ddid-row'>{''.join(images.values())}</div>{_course(view)}{''.join(lists)}"
         f"<p>ranks of the right answers: {moved}</p></section>"
     )
 
 
-def _tiles(found: Any, explorer: Explorer) -> list[str]:
+def _tiles(answers: pd.DataFrame, explorer: Explorer, known: bool) -> list[str]:
+    """Gallery images with what is known of them; none is wrong to a picture of a stranger."""
     tiles = []
-    for place, row in enumerate(found.index[0].tolist()):
-        right, camera = bool(found.right[0, place]), int(explorer.gallery.camids[row])
-        mark, color = ("✓", RIGHT) if right else ("✗", WRONG)
-        near = 1 - float(found.distance[0, place])
-        text = f"<b>{place + 1} {mark}</b><br>{near:.2f}, cam {camera}"
-        says = f"rank {place + 1}, {'right' if right else 'wrong'}, similarity {near:.2f}"
-        frame = f"border:3px solid rgb({','.join(str(round(255 * c)) for c in color)})"
-        tiles.append(_figure(explorer.gallery.images[row], text, style=frame, alt=says))
+    for one in answers.itertuples():
+        image = explorer.gallery.images[int(one.row)]  # type: ignore[arg-type]
+        sign, color, word = ("✓", RIGHT, "right") if one.right else ("✗", WRONG, "wrong")
+        sign, color, word = (sign, color, word) if known else ("", NEUTRAL, "unknown")
+        text = f"<b>{one.rank} {sign}</b><br>{one.similarity:.2f}, cam {one.camera}"
+        says = f"rank {one.rank}, {word}, similarity {one.similarity:.2f}"
+        frame = f"border:3px solid {to_hex(color)}"
+        tiles.append(_figure(image, text, style=frame, alt=says))
     return tiles
 
 
@@ -243,8 +250,9 @@ def _course(view: View) -> str:
 
 
 def _figure(image: Any, text: str, kind: str = "", style: str = "", alt: str = "") -> str:
+    source = _data("image/png", _png(image))
     return (
-        f"<figure class='{kind}'><img src='{_source(image)}' alt='{escape(alt or text)}' "
+        f"<figure class='{kind}'><img src='{source}' alt='{escape(alt or text)}' "
         f"style='{style}'><figcaption>{text}</figcaption></figure>"
     )
 
@@ -265,10 +273,6 @@ def _links(explorer: Explorer) -> str:
     ]
     settings = ", ".join(f"{name}={value!r}" for name, value in vars(explorer.choice).items())
     return f"{' · '.join(links)}<br><code>explorer.choose({escape(settings)})</code>"
-
-
-def _source(image: Any) -> str:
-    return _data("image/png", _png(image))
 
 
 def _png(image: Any) -> bytes:

@@ -1,6 +1,5 @@
 """An attack on one query, step by step, and what a visitor sees of it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ddid.attack import Budget
 from ddid.attack.registry import Attack, craft
-from ddid.data.images import to_uint8, to_unit
+from ddid.data.images import ImageSet, to_uint8, to_unit
 from ddid.errors import InputError, require
 from ddid.metric.distance import Embed
 from ddid.metric.ranking import Embedded, rank
@@ -108,7 +107,7 @@ class Recorder:
 
 @dataclass(frozen=True)
 class View:
-    """An attack at one of its steps: `before` and `after` have the list of the one query."""
+    """An attack at one of its steps, and the nearest `answers` gallery images."""
 
     trace: Trace
     step: int
@@ -145,14 +144,28 @@ class View:
         return similarity_maps(embed, to_unit(self.attacked), self.trace.own[None])[0]
 
     @cached_property
-    def before(self) -> RankedList:
-        """The nearest gallery images, clean."""
-        return ranked_list(*self.trace.sides(0), self.answers)
+    def lists(self) -> dict[str, RankedList]:
+        """The nearest gallery images before the attack, and after it up to the step."""
+        steps = {"before": 0, "after": self.step}
+        return {when: ranked_list(*self.trace.sides(t), self.answers) for when, t in steps.items()}
 
-    @cached_property
-    def after(self) -> RankedList:
-        """The nearest gallery images at the step."""
-        return ranked_list(*self.trace.sides(self.step), self.answers)
+    def table(self, gallery: ImageSet) -> pd.DataFrame:
+        """Both lists, a row an answer: `row` of the gallery, cosine `similarity`, `right`."""
+        parts = []
+        for when, found in self.lists.items():
+            row = found.index[0]
+            columns = {"row": row, "identity": gallery.pids[row], "camera": gallery.camids[row]}
+            columns |= {"similarity": 1 - found.distance[0], "right": found.right[0]}
+            part = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+            part.insert(0, "rank", range(1, len(row) + 1))
+            parts.append(part.assign(list=when))
+        return pd.concat(parts, ignore_index=True)
+
+    @property
+    def asked(self) -> dict[str, Tensor]:
+        """The query (1, 3, H, W) of each list."""
+        query = self.trace.subject.query_images[self.trace.subject.rows]
+        return {"before": query, "after": self.attacked if self.trace.rows is None else query}
 
     @property
     def scores(self) -> tuple[pd.Series, pd.Series]:
@@ -164,9 +177,3 @@ class View:
         """Rank of each right answer before and after, the nearest first."""
         before, after = (right_ranks(*self.trace.sides(step)) for step in (0, self.step))
         return [(place, after[row]) for row, place in before.items()]
-
-    def lists(self) -> Sequence[tuple[str, Tensor, RankedList]]:
-        """Both lists: title, image that is asked for (1, 3, H, W), answers."""
-        query = self.trace.subject.query_images[self.trace.subject.rows]
-        attacked = self.attacked if self.trace.rows is None else query
-        return [("before", query, self.before), ("after", attacked, self.after)]

@@ -169,17 +169,14 @@ def _walks(
         yield camid, *last[camid]
 
 
-def take(shot: Shot, config: StreetConfig, posed_as: Shot | None = None) -> Image.Image:
-    """Take one image: RGB, (height, width) of the configuration.
-
-    With `posed_as`, the person stands and is seen as in that other shot; all else stays.
-    """
+def take(shot: Shot, config: StreetConfig) -> Image.Image:
+    """Take one image: RGB, (height, width) of the configuration."""
     size = (config.height, config.width)
     camera = camera_of(config, shot.camid)
-    walk, frame = _chances(shot, config)
+    place = (shot.person, shot.camid, shot.tracklet)
+    walk = _generator(config, _TRACKLET, *place)
+    frame = _generator(config, _FRAME, *place, shot.step)
     pose = _pose(shot, camera, walk, frame)
-    if posed_as:
-        pose = _pose(posed_as, camera_of(config, posed_as.camid), *_chances(posed_as, config))
     scene = camera.view(min(1.0, walk.random() + 0.004 * shot.step), size)
     cast_shadow(scene, pose)
     scene.alpha_composite(draw_person(person_of(config, shot.person), pose, size))
@@ -187,12 +184,6 @@ def take(shot: Shot, config: StreetConfig, posed_as: Shot | None = None) -> Imag
         passer_by = person_of(config, 2 * STRANGER + shot.tracklet)
         occlude(scene, DOMAINS[config.domain], passer_by, walk)
     return camera.expose(scene, float(walk.uniform(0.82, 1.15)), frame)
-
-
-def _chances(shot: Shot, config: StreetConfig) -> tuple[np.random.Generator, np.random.Generator]:
-    """What decides a shot's walk, and what decides its frame."""
-    walk = (shot.person, shot.camid, shot.tracklet)
-    return _generator(config, _TRACKLET, *walk), _generator(config, _FRAME, *walk, shot.step)
 
 
 def _pose(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.benchmarks import attack_step, ranking, training_step
+from tests.benchmarks import attack_step, data, ranking, training_step
 from tests.benchmarks.timing import compare
 
 
@@ -23,6 +23,14 @@ def test_ranking_stays_in_memory():
     time, memory = ranking.rows()
     assert is_measured(time)
     assert memory["measured"] < ranking.LIMIT, memory
+
+
+@pytest.mark.slow
+def test_reading_again_is_quick_and_measuring_bias_stays_in_memory():
+    again, nearest, memory = data.rows(images=400)
+    assert again["ratio"] < 0.5, again
+    assert is_measured(nearest)
+    assert memory["ratio"] < 2, memory
 
 
 @pytest.mark.slow

@@ -177,7 +177,7 @@ def a_bad_upload_is_one_sentence_and_a_good_one_a_query(page, folder):
     seen = page.locator(".ddid").inner_html()
     Image.new("RGB", (40, 80), "red").save(folder / "me.png")
     upload(page, folder / "me.png")
-    assert "nan" in settled(page, seen)
+    assert "no right answer is known" in settled(page, seen)
 
 
 def test_the_explorer_as_a_page(chromium, run_folder, tmp_path):

@@ -30,7 +30,7 @@ def test_nothing_to_spend_changes_nothing(explorer):
     view = explorer.view
     assert torch.equal(view.image, view.attacked)
     assert view.scores[0].ap == view.scores[1].ap
-    assert torch.equal(view.before.index, view.after.index)
+    assert torch.equal(view.lists["before"].index, view.lists["after"].index)
 
 
 @pytest.mark.parametrize("attack", ["fna", "sma", "ifgsm", "noise"])
@@ -44,7 +44,7 @@ def test_a_view_shows_the_chosen_query_before_and_after(explorer, query):
     explorer.choose(query=7, steps=3)
     view = explorer.view
     assert torch.equal(view.image[0], query.images[7])
-    assert view.before.index.shape == view.after.index.shape == (1, 4)
+    assert [found.index.shape for found in view.lists.values()] == [(1, 4)] * 2
     assert 0 <= view.scores[1].ap <= view.scores[0].ap <= 100
 
 
@@ -116,7 +116,7 @@ def test_a_query_without_a_right_answer_is_still_shown(net, query, gallery):
     strangers = gallery.take(gallery.pids != query.pids[0])
     view = Explorer({"none": net}, query, strangers).view
     assert all(math.isnan(score.ap) for score in view.scores)
-    assert not view.before.right.any()
+    assert not view.lists["before"].right.any()
     assert view.moved == []
 
 

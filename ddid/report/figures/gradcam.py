@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 
 from ddid.report.figures.style import Drawn, new_figure, paper_style, show_image
 
@@ -32,12 +30,8 @@ def attention_maps(
         show_image(line[0], pictures[place], "" if place else "query")
         for cell, (label, (seen, maps)) in zip(line[1:], columns.items(), strict=True):
             show_image(cell, seen[place], "" if place else label)
-            heat = lay_heat(cell, maps[place])
+            alpha = OPACITY * maps[place]  # where nothing speaks for the identity, nothing is laid
+            heat = cell.imshow(maps[place], alpha=alpha, cmap="inferno", vmin=0, vmax=1)
     label = "share of the image's\nlargest contribution"
     figure.colorbar(heat, ax=axes, shrink=min(1, 2.5 / tall / rows), aspect=30, label=label)
     return figure, {}
-
-
-def lay_heat(axes: Axes, heat: np.ndarray) -> AxesImage:
-    """Lay a map (H, W) in [0, 1] over the picture that `axes` shows; where it is 0, nothing."""
-    return axes.imshow(heat, alpha=OPACITY * heat, cmap="inferno", vmin=0, vmax=1)
