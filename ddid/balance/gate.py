@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from ddid.balance.bias import nearest_difference, thumbnails
 from ddid.balance.judge import Judge, brightness_contrast
@@ -48,15 +49,13 @@ class Gate:
     judge: Judge
     limits: Limits = field(default_factory=Limits)
 
-    def least(self) -> tuple[float, float]:
-        """The judge's smallest lead for identity and for camera, from held-out photographs."""
-        experts = (self.judge.identity, self.judge.camera)
+    def least(self) -> Tensor:
+        """The judge's smallest lead (2,) for identity and camera, from held-out photographs."""
+        found = self.judge.held_out
         if self.limits.photographs == 1:
-            return -torch.inf, -torch.inf
-        failing = 1 - self.limits.photographs
-        return tuple(  # type: ignore[return-value]
-            expert.held_out.quantile(failing).item() if expert else -torch.inf for expert in experts
-        )
+            return torch.full((2,), -torch.inf)
+        asked = found.where(found.isfinite(), torch.nan)
+        return asked.nanquantile(1 - self.limits.photographs, 0).nan_to_num(-torch.inf)
 
     def verdicts(self, images: ImageSet) -> list[str]:
         """`kept`, or the first of `REASONS` against each image."""
@@ -66,23 +65,14 @@ class Gate:
         found = brightness_contrast(images.images)
         strange = ((found < low - slack) | (found > high + slack)).any(1)
         copied = nearest_difference(thumbnails(images.images), judge.thumbs) < limits.copy
-        identity, camera = judge.scores(images)
-        least_identity, least_camera = self.least()
-        objections = torch.stack(
-            [strange, copied, identity < least_identity, camera < least_camera]
-        )
+        unsure = judge.leads(images) < self.least()
+        objections = torch.cat([strange[:, None], copied[:, None], unsure], 1)
         named = (*REASONS, KEPT)
-        return [named[[*column, True].index(True)] for column in objections.T.tolist()]
+        return [named[[*row, True].index(True)] for row in objections.tolist()]
 
     def photographs_passing(self) -> float:
         """Share of the held-out photographs that both of the judge's limits let pass."""
-        unseen = self.judge.held_out
-        known = torch.isin(unseen.pids, self.judge.identity.classes)
-        if self.judge.camera is not None:
-            known &= torch.isin(unseen.camids, self.judge.camera.classes)
-        identity, camera = self.judge.scores(unseen.take(known))
-        least_identity, least_camera = self.least()
-        return ((identity >= least_identity) & (camera >= least_camera)).double().mean().item()
+        return (self.judge.held_out >= self.least()).all(1).double().mean().item()
 
 
 def accepted(drafts: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -176,10 +176,10 @@ class GeneratorTask:
         training: GeneratorTraining,
         device: torch.device,
     ) -> None:
-        denoiser, self.config = generator
+        self.net, self.config = generator
         self.training = training
-        self.modules = nn.ModuleDict({"net": denoiser}).to(device)
-        self.counted = [denoiser]
+        self.modules = nn.ModuleDict({"net": self.net}).to(device)
+        self.counted = [self.net]
         self.references = References(real, self.config, device)
         self.people = people(real)
         counts = torch.bincount(self.references.identity)[self.references.identity]
@@ -199,15 +199,14 @@ class GeneratorTask:
 
     def step(self, step: int, seed: int) -> dict[str, Tensor]:
         """Leave the gradient of one step."""
-        net = self.modules["net"]
-        loss = edm_loss(net, self.draw(seed), net.sigma_data)
+        loss = edm_loss(self.net, self.draw(seed), self.net.sigma_data)
         loss.backward()
         return {"loss": loss.detach()}
 
     def save(self, folder: Path) -> None:
         """Write the generator, how it was trained and for whom."""
         notes = {"training": asdict(self.training), "people": self.people}
-        save_generator(Generator(self.modules["net"], self.config), folder, notes)
+        save_generator(Generator(self.net, self.config), folder, notes)
 
 
 class Speed(NamedTuple):

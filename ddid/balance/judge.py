@@ -40,14 +40,15 @@ class JudgeTraining:
 
 @dataclass(frozen=True)
 class Expert:
-    """One model, its classes, and its scores of held-out photographs."""
+    """One model and its classes."""
 
     net: ReIDNet
     classes: Tensor  # ascending
-    held_out: Tensor  # scores (n,) of photographs it has not seen
 
-    def score(self, images: Tensor, wanted: Tensor) -> Tensor:
+    def leads(self, images: Tensor, wanted: Tensor) -> Tensor:
         """By how much the wanted class' logit (N,) leads the best other one; positive: found.
+
+        Infinite where the wanted class is none it knows: it has nothing to say against it.
 
         Raises:
             InputError: a model whose output is no number.
@@ -58,14 +59,9 @@ class Expert:
             bool(torch.isfinite(logits).all()),
             "the judge's output is no number: delete its folder and train it again",
         )
-        place = torch.searchsorted(self.classes, wanted)[:, None]
-        own = logits.gather(1, place)[:, 0]
-        return own - logits.scatter(1, place, -torch.inf).amax(1)
-
-    @property
-    def right(self) -> float:
-        """Share of the held-out photographs whose class it finds."""
-        return (self.held_out > 0).double().mean().item()
+        own = wanted[:, None] == self.classes
+        lead = logits.where(own, -torch.inf).amax(1) - logits.where(~own, -torch.inf).amax(1)
+        return lead.where(own.any(1), torch.inf)
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Judge:
 
     identity: Expert
     camera: Expert | None  # None where there is only one camera to tell
-    held_out: ImageSet  # photographs that neither was trained on
+    held_out: Tensor  # leads (n, 2) of photographs that neither was trained on
     thumbs: Tensor  # (N, T) of the real images
     statistics: Tensor  # (2, 2): smallest and largest brightness and contrast of real images
 
@@ -83,20 +79,22 @@ class Judge:
         net = self.identity.net
         return net(pixels.to(net.mean.device)).cpu()
 
-    def scores(self, images: ImageSet) -> tuple[Tensor, Tensor]:
-        """Leads (N,) of the wanted identities and of the wanted cameras; without one, infinite."""
-        found = self.identity.score(images.images, images.pids)
-        if self.camera is None:
-            return found, torch.full_like(found, torch.inf)
-        return found, self.camera.score(images.images, images.camids)
+    def leads(self, images: ImageSet) -> Tensor:
+        """Leads (N, 2) of the wanted identities and cameras."""
+        return leads(self.identity, self.camera, images)
+
+    def right(self) -> dict[str, float]:
+        """Shares of the held-out photographs whose identity and camera it finds."""
+        told = {"identity": self.held_out[:, 0], "camera": self.held_out[:, 1]}
+        asked = {what: found[found.isfinite()] for what, found in told.items()}
+        return {what: (f > 0).double().mean().item() for what, f in asked.items() if len(f)}
 
     def message(self) -> str:
         """What its user should know before trusting it; empty if there is nothing."""
-        experts = {"people": self.identity, "cameras": self.camera}
         blind = [
-            f"{100 * expert.right:.0f} % of held-out photographs of {what}"
-            for what, expert in experts.items()
-            if expert is not None and expert.right < BLIND
+            f"the {what} of {100 * share:.0f} % of held-out photographs"
+            for what, share in self.right().items()
+            if share < BLIND
         ]
         if not blind:
             return ""
@@ -128,14 +126,18 @@ def train_judge(
     for what, images in wanted.items():
         if what == "identity" or len(images.classes) > 1:
             net = train_classifier(images, training, Path(folder) / what, progress)
-            expert = Expert(net, torch.tensor(images.classes), torch.ones(1))
-            target = unseen.pids if what == "identity" else unseen.camids
-            tellable = torch.isin(target, expert.classes)
-            scores = expert.score(unseen.images[tellable], target[tellable])
-            experts[what] = Expert(net, expert.classes, scores)
+            experts[what] = Expert(net, torch.tensor(images.classes))
+    people, cameras = experts["identity"], experts.get("camera")
     found = brightness_contrast(real.images)
     statistics = torch.stack([found.amin(0), found.amax(0)])
-    return Judge(experts["identity"], experts.get("camera"), unseen, thumbs, statistics)
+    return Judge(people, cameras, leads(people, cameras, unseen), thumbs, statistics)
+
+
+def leads(identity: Expert, camera: Expert | None, images: ImageSet) -> Tensor:
+    """Leads (N, 2) of the wanted identities and cameras; without a camera model infinite."""
+    found = identity.leads(images.images, images.pids)
+    seen = camera.leads(images.images, images.camids) if camera else found.new_full((), torch.inf)
+    return torch.stack([found, seen.expand_as(found)], 1)
 
 
 def hold_out(real: ImageSet, thumbs: Tensor) -> Tensor:
@@ -189,6 +191,7 @@ class JudgeTask:
         with torch.random.fork_rng([]):
             torch.manual_seed(training.seed)
             net = ReIDNet(ModelConfig(self.classes, training.backbone, height, width))
+        self.net = net
         self.modules = nn.ModuleDict({"net": net}).to(self.device)
         self.counted = [net]
         self.augment = Augment((height, width))
@@ -198,7 +201,7 @@ class JudgeTask:
         rows = self.batches[step]
         labels = self.labels[rows.to(self.device)]
         pixels = self.augment(to_unit(self.images[rows].to(self.device)))
-        heads = self.modules["net"](pixels, heads=True)
+        heads = self.net(pixels, heads=True)
         loss = soft_cross_entropy(heads.logits, smooth_labels(labels, self.classes))
         loss = loss + batch_hard_triplet(heads.feature, labels)
         loss.backward()
@@ -206,4 +209,4 @@ class JudgeTask:
 
     def save(self, folder: Path) -> None:
         """Write the model."""
-        save_model(self.modules["net"], folder)
+        save_model(self.net, folder)

@@ -106,8 +106,8 @@ class ReferenceUNet(nn.Module):
         self.gain = nn.Linear(width, SHOWN * pixels)
         self.blend = nn.Conv2d(SHOWN * pixels, pixels, 1)
         for layer in (self.unet.conv_out, self.gain, self.blend):  # begin with D(x; σ) = c_skip x
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, images: Tensor, c_noise: Tensor, told: Condition) -> Tensor:
         """F: (B, 3, H, W) of c_in x (B, 3, H, W), c_noise (B,) and what is told."""

@@ -95,7 +95,7 @@ def quality_report(
     features, made = (embed(judge.features, s.images) for s in (real, synthetic))
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
     halves = features[order].chunk(2)
-    identity, camera = (lead > 0 for lead in judge.scores(synthetic))
+    identity, camera = (judge.leads(synthetic) > 0).T
     pairs = set(zip(real.pids.tolist(), real.camids.tolist(), strict=True))
     labels = zip(synthetic.pids.tolist(), synthetic.camids.tolist(), strict=True)
     unseen = torch.tensor([pair not in pairs for pair in labels])
@@ -103,8 +103,8 @@ def quality_report(
     report: dict[str, Any] = {
         "identity_agreement": _share(identity),
         "camera_agreement": _share(camera),
-        "identity_agreement_real": judge.identity.right,
-        "camera_agreement_real": judge.camera.right if judge.camera else None,
+        "identity_agreement_real": judge.right().get("identity"),
+        "camera_agreement_real": judge.right().get("camera"),
         "identity_agreement_unseen": _share(identity[unseen]),
         "camera_agreement_unseen": _share(camera[unseen]),
         "diversity_synthetic": diversity(made - centre, synthetic.pids),

@@ -103,7 +103,7 @@ class References:
         anyone = (chance[2] * len(self.images)).long()
         other = first(anyone, self.camera[anyone] != camera[:, None])
         own, around = (distort(self.stripped(found), draw) for found in (rows, other))
-        shape = blobs(len(rows), self.images.shape[-2:], draw).to(self.device)
+        shape = blobs(len(rows), (self.config.height, self.config.width), draw).to(self.device)
         source = torch.lerp(around, own, shape)
         shown = Condition(source, self.stripped(person), self.place(place), identity, camera)
         return self._hidden(shown, draw)

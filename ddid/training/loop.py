@@ -83,8 +83,10 @@ class Task(Protocol):
     """For the progress line."""
     modules: nn.ModuleDict
     """Everything that learns, on its device."""
-    counted: list[nn.Module]
-    """Networks whose passes the log counts."""
+
+    @property
+    def counted(self) -> Sequence[nn.Module]:
+        """Networks whose passes the log counts."""
 
     def step(self, step: int, seed: int) -> Report:
         """Leave this process' gradient of step number `step` in every `.grad`, empty before.

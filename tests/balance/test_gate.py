@@ -54,29 +54,31 @@ def test_every_reason_is_found(judge, real, fresh):
 
 
 def with_scores(judge, identity, camera):
-    one = replace(judge.identity, held_out=torch.tensor(identity))
-    other = replace(judge.camera, held_out=torch.tensor(camera))
-    return replace(judge, identity=one, camera=other)
+    return replace(judge, held_out=torch.tensor([identity, camera]).T)
 
 
 def test_the_limits_are_what_photographs_reach(judge):
     scores = [float(i) for i in range(11)]
     gate = Gate(with_scores(judge, scores, [-s for s in scores]), Limits(photographs=0.9))
     assert gate.least() == pytest.approx((1.0, -9.0))
-    alone = replace(judge, camera=None)
+    alone = with_scores(judge, scores, [torch.inf] * 11)
     assert Gate(alone).least()[1] == -torch.inf
 
 
-def test_photographs_pass_as_often_as_the_limits_say(judge):
-    assert 0.6 <= Gate(judge, Limits(photographs=0.9)).photographs_passing() <= 1
-    assert Gate(judge, Limits(photographs=1)).photographs_passing() == 1
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 1.0])
+def test_photographs_pass_as_often_as_the_limits_say(judge, share):
+    scores = [float(i) for i in range(101)]
+    alike, opposed = with_scores(judge, scores, scores), with_scores(judge, scores, scores[::-1])
+    assert Gate(alike, Limits(share)).photographs_passing() == pytest.approx(share, abs=0.01)
+    both = max(0.0, 2 * share - 1)  # who is sure of the person is unsure of the camera
+    assert Gate(opposed, Limits(share)).photographs_passing() == pytest.approx(both, abs=0.02)
 
 
 def test_a_judge_that_cannot_see_says_so(judge):
-    blind = with_scores(judge, [-1.0, -1.0, 1.0], [1.0, 1.0])
-    assert "33 % of held-out photographs of people" in blind.message()
-    assert "cameras" not in blind.message()
-    assert with_scores(judge, [1.0, 1.0], [1.0]).message() == ""
+    blind = with_scores(judge, [-1.0, -1.0, 1.0], [1.0, 1.0, torch.inf])
+    assert "the identity of 33 % of held-out photographs" in blind.message()
+    assert "camera" not in blind.message()
+    assert with_scores(judge, [1.0, 1.0], [1.0, torch.inf]).message() == ""
 
 
 def test_a_judge_that_is_no_number_is_refused(judge, fresh):
@@ -86,14 +88,14 @@ def test_a_judge_that_is_no_number_is_refused(judge, fresh):
         def forward(self, pixels, heads):
             return type("Heads", (), {"logits": torch.full((len(pixels), 3), torch.nan)})
 
-    broken = Expert(Broken(), judge.identity.classes, judge.identity.held_out)
+    broken = Expert(Broken(), judge.identity.classes)
     with pytest.raises(InputError, match="no number"):
-        broken.score(fresh.images, fresh.pids)
+        broken.leads(fresh.images, fresh.pids)
 
 
 def test_a_lead_is_over_the_best_other_class(judge, fresh):
     logits = judge.identity.net(fresh.images.float() / 255, heads=True).logits
-    found = judge.identity.score(fresh.images, fresh.pids)
+    found = judge.identity.leads(fresh.images, fresh.pids)
     for row, pid, lead in zip(logits.tolist(), fresh.pids.tolist(), found.tolist(), strict=True):
         own = row.pop([3, 7, 20].index(pid))
         assert lead == pytest.approx(own - max(row), abs=1e-3)
@@ -120,7 +122,7 @@ def test_a_trained_judge_is_taken_from_its_folder(real, tmp_path):
     first = train_judge(real, short, tmp_path)
     again = train_judge(real, short, tmp_path, lambda *_: steps.append(1))
     assert not steps
-    assert torch.equal(first.identity.held_out, again.identity.held_out)
+    assert torch.equal(first.held_out, again.held_out)
     others = replace(real, images=255 - real.images)
     train_judge(others, short, tmp_path, lambda *_: steps.append(1))
     assert steps, "a judge of other people was taken"
@@ -130,7 +132,7 @@ def test_with_one_camera_there_is_none_to_mistake(real, tmp_path):
     alone = real.take(real.camids == 1)
     judge = train_judge(alone, JudgeTraining(epochs=1, classes=3), tmp_path)
     assert judge.camera is None
-    assert judge.scores(alone)[1].min() == torch.inf
+    assert judge.leads(alone)[:, 1].min() == torch.inf
     with pytest.raises(InputError, match="epochs"):
         JudgeTraining(epochs=0)
 
