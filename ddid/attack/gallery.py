@@ -98,9 +98,8 @@ def smooth_miss(known: Known, temperature: float) -> Objective:
 
     Under "euclidean" the temperature is a share of the gallery's mean squared length.
     """
-    scale = temperature
-    if known.metric == "euclidean":
-        scale = temperature * known.features.square().sum(1).mean()
+    lengths = known.features.square().sum(1).mean()
+    scale = temperature * lengths if known.metric == "euclidean" else temperature
     real = known.right.gather(1, known.rows)
     columns = max(1, AT_ONCE // known.right.numel())
 

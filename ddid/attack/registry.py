@@ -20,7 +20,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-import ddid.attack
 from ddid.attack.pgd import check_range
 from ddid.attack.rounding import check_attacked, to_8bit
 from ddid.attack.scene import Scene
@@ -85,8 +84,9 @@ def attack(
 
 def attacks() -> dict[str, Attack]:
     """All attacks by name, as of now."""
-    for module in pkgutil.iter_modules(ddid.attack.__path__):
-        importlib.import_module(f"ddid.attack.{module.name}")
+    folder = importlib.import_module("ddid.attack").__path__
+    for module in pkgutil.iter_modules(folder, "ddid.attack."):
+        importlib.import_module(module.name)
     return dict(_ENTERED)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ddid.attack.registry import find_attack
+from ddid.attack import find_attack
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
 from ddid.defense.recipe import Craft, Recipe
