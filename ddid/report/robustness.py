@@ -80,7 +80,8 @@ class Robustness:
         scores = {n: {**found.summary(), **found.spread()} for n, found in self.rankings.items()}
         unseen = [scores[name] for name in attack_names("unseen") if name in scores]
         if unseen:
-            scores["unseen"] = pd.DataFrame(unseen).mean().to_dict()
+            means = pd.DataFrame(unseen).mean()
+            scores["unseen"] = {str(metric): float(value) for metric, value in means.items()}
         return scores
 
     def tidy(self) -> pd.DataFrame:

@@ -47,12 +47,12 @@ class Subject:
             InputError: what `check_model` finds, or features that are not finite.
         """
         device = check_model(embed, to_unit(query.images[:3]))
-        sides = [
+        known, ranked = (
             Embedded(embed_all(embed, side.images), side.pids, side.camids)
             for side in (query, gallery)
-        ]
+        )
         rows = torch.arange(len(query))
-        return cls(embed, *sides, query.images, gallery.images, rows, device, name)
+        return cls(embed, known, ranked, query.images, gallery.images, rows, device, name)
 
     def some(self, count: int) -> "Subject":
         """The same with `count` of its queries under attack, evenly spread; 0 leaves it as it is.
