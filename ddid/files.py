@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from ddid.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -26,9 +28,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     A reader therefore sees the old file or the whole new one, whatever interrupts the writer, and
     after a power cut too: the bytes are on the disk before the name is.
-
-    Raises:
-        InputError: the disk is full. Nothing already written is lost.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.writing-{HOST}-{os.getpid()}{path.suffix}")
@@ -36,29 +35,16 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with full_disk_told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            _to_disk(temporary)
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def full_disk_told(path: Path) -> Iterator[None]:
-    """Turn a full disk while writing `path` into one sentence.
-
-    safetensors reports it by a text of its own, not as an OSError.
-
-    Raises:
-        InputError: the disk is full. Nothing already written is lost.
-    """
+    """Turn a full disk while writing `path` into one sentence; safetensors says it by a text."""
     try:
         yield
     except Exception as error:
@@ -74,19 +60,9 @@ def full_disk_told(path: Path) -> Iterator[None]:
 def remove_leftovers(folder: Path) -> None:
     """Delete what `atomic_write` of processes that were killed on this machine left below."""
     for path in folder.rglob(f".*.writing-{HOST}-*"):
-        number = int(re.search(r"-(\d+)[^-]*$", path.name)[1])  # type: ignore[index]
-        if not _alive(number):
+        writer = re.search(rf"writing-{HOST}-(\d+)", path.name)
+        if writer and not psutil.pid_exists(int(writer[1])):
             path.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it lives and belongs to somebody else
-        return True
-    return True
 
 
 def from_here(path: str | Path) -> Path:
@@ -94,48 +70,31 @@ def from_here(path: str | Path) -> Path:
     return Path(os.path.expanduser(path)).absolute()
 
 
-def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as JSON with sorted keys, atomically; NumPy scalars become plain numbers."""
+def write_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Write `content` with sorted keys, atomically; NumPy scalars become plain numbers."""
     text = json.dumps(content, indent=2, sort_keys=True, default=_plain, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> Any:
-    """Content of a JSON file.
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # of NumPy or torch
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
-    Raises:
-        InputError: the file is missing or not JSON.
-    """
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Names and values of a JSON file; InputError if it is missing or holds something else."""
     path = Path(path)
     require(path.is_file(), f"no file {path}: run the step that writes it first")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}): delete it and start again") from error
-
-
-def read_object(path: str | Path) -> dict[str, Any]:
-    """Content of a JSON file of names and values.
-
-    Raises:
-        InputError: the file is missing, not JSON, or holds something else.
-    """
-    content = read_json(path)
     require(isinstance(content, dict), f"{path} holds no names: delete it and start again")
     return content
-
-
-def append_line(path: str | Path, content: Any) -> None:
-    """Add `content` to a file of JSON lines, at once; what stands there already is not touched.
-
-    Raises:
-        InputError: the disk is full. Nothing already written is lost.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with full_disk_told(path), path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(content, default=_plain) + "\n")
 
 
 def write_figure(path: str | Path, figure: "Figure") -> None:
@@ -166,19 +125,13 @@ def lock(folder: str | Path) -> Iterator[None]:
             finally:
                 (folder / OWNER).unlink(missing_ok=True)
     except Timeout as error:
-        raise InputError(_held(folder)) from error
+        holder = owner(folder)
+        who = "process {pid} on {host} since {since}".format(**holder) if holder else "another"
+        raise InputError(
+            f"{folder} is in use by {who}: wait for its end, stop it, or choose another --out"
+        ) from error
 
 
-def _held(folder: Path) -> str:
-    owner = read_object(folder / OWNER) if (folder / OWNER).is_file() else {}
-    who = "process {pid} on {host} since {since}".format(**owner) if owner else "another process"
-    return f"{folder} is in use by {who}: wait for its end, stop it, or choose another --out"
-
-
-def _plain(value: Any) -> Any:
-    """JSON form of NumPy and torch scalars and arrays, and of paths."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+def owner(folder: Path) -> dict[str, Any]:
+    """Who said last that the folder is theirs: `pid`, `host` and `since`; empty if nobody does."""
+    return read_json(folder / OWNER) if (folder / OWNER).is_file() else {}

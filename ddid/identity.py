@@ -1,36 +1,38 @@
 """What a result depends on, as one short text: parameters, data, and the code that made it.
 
-A finished result may be used again only while its identity is the same. Code enters as what it
-does, not as it is written: comments, docstrings and line numbers do not count, and from a function
-the walk goes on to whatever it names of this library or of the user's own modules, never into
-installed packages. So editing one attack changes the identity of that attack's results alone. What
-is loaded counts, not what lies on disk: a kernel that was not restarted after an edit gets the
-identity of the code it really runs. Another Python version translates code differently and gives
-other identities. Files count by content: copied or touched ones are the same, edited ones are not.
+A stored result may be used again only while its identity is the same. Code counts by what it does,
+its instructions, and from a function the walk goes on to whatever it names of this library or of
+the user's own modules: editing one attack changes the identity of that attack's results alone.
+What is loaded counts, not what lies on disk, so a kernel that was not restarted tells the truth.
 """
 
-import enum
-import functools
+import dis
 import hashlib
-import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from ddid.errors import InputError, require
-from ddid.sources import attributes, digest, instructions, members, named, ours
+from ddid.errors import require
+
+PLAIN = (type(None), bool, int, float, complex, str, bytes, range)
+PACKAGES = {"site-packages", "dist-packages"}
 
 
 def identity(**parts: Any) -> str:
     """32 hexadecimal digits that stay the same exactly while everything in `parts` does.
 
     Args:
-        parts: plain values, lists, dictionaries, sets; dataclasses; arrays, tensors, networks;
-            frames (with the files that a column `path` names); paths (what the file or folder
-            holds); functions, classes, partials, modules, packages (the code they depend on).
+        parts: plain values, lists, dictionaries, sets; dataclasses and other objects; arrays,
+            tensors, networks; paths (what the file or folder holds); functions, classes and
+            partials (the code they depend on).
 
     The order of arguments and of dictionary entries is irrelevant.
 
@@ -40,161 +42,177 @@ def identity(**parts: Any) -> str:
     False
 
     Raises:
-        InputError: a part that cannot be told from its like, say an open file; a missing file.
+        InputError: a part that cannot be told from its like, say an iterator; a missing file.
     """
     walk = _Walk()
-    described = [name + walk.told(name, part) for name, part in sorted(parts.items())]
-    return digest(*described, *walk.code())
+    for walk.part, part in sorted(parts.items()):
+        walk.words.append(walk.part)
+        walk.add(part)
+    walk.part = ""
+    for thing in walk.code:  # grows meanwhile
+        for name, value in _named(thing):
+            walk.words.append(name)
+            walk.add(value)
+    return _digest(repr(walk.words).encode())
 
 
-class _UnknownError(TypeError):
-    """A value that has no description; says of which type."""
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 class _Walk:
-    """Describes values; remembers the code met on the way, to go on from there."""
+    """Writes down values, and the code met on the way, each piece once."""
 
     def __init__(self) -> None:
-        self.met: dict[int, tuple[Any, str]] = {}  # with the object, so that no id is used twice
-        self.waiting: list[Any] = []
+        self.part = ""  # of the result, while values are added; what code names is more lenient
+        self.words: list[str] = []
+        self.code: list[Any] = []
+        self.met: dict[int, int] = {}
 
-    def told(self, name: str, part: Any) -> str:
-        try:
-            return self.describe(part)
-        except _UnknownError as error:
-            raise InputError(
-                f"a result cannot depend on `{name}`, which holds a {error}: give plain values, "
-                "dataclasses, arrays, frames, paths or functions"
-            ) from error
-
-    def code(self) -> list[str]:
-        """What the functions and classes met name, and what that names, and so on."""
-        found = set()
-        while self.waiting:
-            thing = self.waiting.pop()
-            for name, value in named(thing):
-                found.add(digest(thing.__qualname__, name, self.leniently(value)))
-        return sorted(found)
-
-    def leniently(self, value: Any) -> str:
-        """Description of what code refers to: a lock or a logger there is only a type."""
-        try:
-            return self.describe(value)
-        except _UnknownError as error:
-            return str(error)
-
-    def describe(self, value: Any) -> str:
-        kind = type(value).__qualname__
-        if value is None or isinstance(value, bool | int | float | complex | str | bytes | range):
-            return digest(kind if not isinstance(value, enum.Enum) else str(value), repr(value))
-        if isinstance(value, list | tuple | set | frozenset | dict):
-            return digest(kind, *self._items(value))
-        if isinstance(value, FunctionType | MethodType | type | ModuleType | functools.partial):
-            return self._code(value)
-        if (data := _data(value)) is not None:
-            return digest(kind, *data)
-        if isinstance(value, Path):
-            return _content(value)
-        if hasattr(value, "to_numpy"):
-            return digest(kind, *self._table(value))
-        if hasattr(value, "__wrapped__") or hasattr(value, "py_func"):  # a cache, a compiled loop
-            return self.describe(getattr(value, "py_func", None) or value.__wrapped__)
-        if callable(value) and hasattr(value, "__name__"):
-            return digest(kind, str(getattr(value, "__module__", "")), value.__name__)
-        return self._instance(value)
-
-    def _items(self, value: Any) -> list[str]:
-        if isinstance(value, dict):
-            return sorted(digest(self.describe(k), self.describe(v)) for k, v in value.items())
-        described = [self.describe(item) for item in value]
-        return sorted(described) if isinstance(value, set | frozenset) else described
-
-    def _table(self, frame: Any) -> Iterator[str]:
-        """Columns of a frame or values of a series; images count by content and relative name."""
-        if not hasattr(frame, "columns"):
-            yield self.describe(frame.to_numpy())
-            return
-        for column in frame.columns:
-            values = frame[column].to_numpy()
-            if column == "path" and len(values):
-                above = os.path.commonpath([Path(path).parent for path in values])
-                yield from (os.path.relpath(p, above) + _content(Path(p)) for p in values)
-            else:
-                yield digest(str(column), self.describe(values))
-
-    def _instance(self, value: Any) -> str:
-        own, network = type(value), hasattr(value, "named_modules")
-        if isinstance(value, enum.Enum) or own.__module__ == "torch":
-            return digest(own.__qualname__, str(value))
-        if not (ours(own) or network) or not hasattr(value, "__dict__"):
-            raise _UnknownError(own.__qualname__)
-        tell = self.leniently if network else self.describe
-        held = {name: vars(value)[name] for name in sorted(vars(value)) if name != "training"}
-        return digest(self.describe(own), *(name + tell(content) for name, content in held.items()))
-
-    def _code(self, value: Any) -> str:
-        if isinstance(value, functools.partial):
-            parts = (value.func, value.args, value.keywords)
-            return digest("partial", *map(self.describe, parts))
-        if isinstance(value, MethodType):
-            return digest("method", self.describe(value.__func__), self.describe(value.__self__))
-        if id(value) in self.met:
-            return self.met[id(value)][1]
-        self.met[id(value)] = (value, value.__name__)  # a function may hold itself
-        if isinstance(value, ModuleType):
-            described = digest(value.__name__, *map(self.leniently, members(value)))
-        elif isinstance(value, type):
-            described = self._class(value)
+    def add(self, value: Any) -> None:
+        kind = type(value)
+        self.words.append(kind.__qualname__)
+        if kind in PLAIN or (kind.__module__ == "torch" and not hasattr(value, "numel")):
+            self.words.append(repr(value))  # of torch: types of numbers, devices
+        elif isinstance(value, dict):
+            self.add_all(part for key in sorted(value, key=repr) for part in (key, value[key]))
+        elif isinstance(value, set | frozenset):
+            self.add_all(sorted(value, key=repr))
+        elif isinstance(value, list | tuple):
+            self.add_all(value)
+        elif isinstance(value, partial):
+            self.add_all((value.func, value.args, value.keywords))
+        elif isinstance(value, MethodType):
+            self.add_all((value.__func__, value.__self__))
+        elif isinstance(value, Path):
+            self.words += _content(value)
+        elif callable(value) and hasattr(value, "__name__"):
+            self.add_code(value)
+        elif hasattr(value, "numel") or isinstance(value, np.ndarray | np.generic):
+            self.words += _array(value)
+        elif hasattr(value, "__dict__") and (self.part or _ours(kind.__module__)):
+            held = {name: vars(value)[name] for name in vars(value).keys() - {"training"}}
+            self.add_all((kind, held))
         else:
-            described = self._function(value)
-        self.met[id(value)] = (value, described)
-        return described
+            require(
+                not self.part,
+                f"a result cannot depend on `{self.part}`, which holds a {kind.__qualname__}: "
+                "give plain values, dataclasses, arrays, paths or functions",
+            )
 
-    def _function(self, function: FunctionType) -> str:
-        if not ours(function):
-            inner = getattr(function, "__wrapped__", None)
-            name = digest(function.__module__ or "", function.__qualname__)
-            return name if inner is None else digest(name, self.describe(inner))
-        self.waiting.append(function)
-        cells = [cell for cell in function.__closure__ or () if cell != CellType()]  # yet bound
-        held = [function.__defaults__, function.__kwdefaults__, *(c.cell_contents for c in cells)]
-        return digest(instructions(function.__code__), *map(self.describe, held))
+    def add_all(self, values: Iterable[Any]) -> None:
+        values = list(values)
+        self.words.append(str(len(values)))
+        for value in values:
+            self.add(value)
 
-    def _class(self, own: type) -> str:
-        if not ours(own):
-            return digest(own.__module__, own.__qualname__)
-        self.waiting.append(own)
-        fields = getattr(own, "__dataclass_fields__", {}).values()
-        beside = [*own.__bases__, *(field.default_factory for field in fields)]
-        members = [name + self.leniently(value) for name, value in attributes(own)]
-        return digest(own.__qualname__, *map(self.leniently, beside), *members)
+    def add_code(self, thing: Any) -> None:
+        """A function or class: what it does and later what it names; of an installed one its name,
+        and what it wraps (a cache, a compiled loop, a decorator)."""
+        new = id(thing) not in self.met
+        self.words.append(str(self.met.setdefault(id(thing), len(self.code))))
+        if not new:
+            return
+        self.code.append(thing)  # which keeps it, so that no id is used twice
+        if isinstance(thing, FunctionType) and _ours(thing.__module__):
+            cells = [cell for cell in thing.__closure__ or () if cell != CellType()]  # yet bound
+            held = [cell.cell_contents for cell in cells]
+            self.words.append(instructions(thing.__code__))
+            self.add_all((thing.__defaults__, thing.__kwdefaults__, *held))
+        else:
+            self.words += [str(thing.__module__), thing.__name__]
+            self.add(getattr(thing, "py_func", getattr(thing, "__wrapped__", None)))
 
 
-def _data(value: Any) -> tuple[str | bytes, ...] | None:
-    """Bytes of an array or tensor with their type and shape; None for anything else."""
-    if isinstance(value, np.ndarray | np.generic):
-        if value.dtype == object:
-            return tuple(type(item).__name__ + repr(item) for item in value.ravel())
-        return value.dtype.str, repr(value.shape), np.ascontiguousarray(value).tobytes()
-    if hasattr(value, "detach") and hasattr(value, "untyped_storage"):
+def _array(value: Any) -> list[str]:
+    """Type, shape and bytes of an array or tensor."""
+    kind = [str(value.dtype), str(tuple(value.shape))]
+    if hasattr(value, "numel"):
         import torch
 
-        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return str(value.dtype), repr(tuple(value.shape)), flat.numpy().tobytes()
-    return None
+        value = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return [*kind, repr(value.tolist()) if value.dtype.hasobject else _digest(value.tobytes())]
 
 
-def _content(path: Path) -> str:
+def _content(path: Path) -> Iterator[str]:
+    """What a file holds; the names and contents of all files of a folder."""
     require(path.exists(), f"no file {path}, on which a result depends: restore it")
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return digest(*(str(file.relative_to(path)) + _content(file) for file in files))
-    status = path.stat()
-    return _bytes_digest(path, status.st_size, status.st_mtime_ns)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in filter(Path.is_file, files):
+        yield str(file.relative_to(path))
+        with file.open("rb") as stream:
+            yield hashlib.file_digest(stream, "blake2b").hexdigest()
 
 
-@functools.lru_cache(maxsize=1 << 18)
-def _bytes_digest(path: Path, size: int, changed: int) -> str:
-    """Digest of a file's bytes, read once while its size and time of change stay."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()
+@cache
+def instructions(code: CodeType) -> str:
+    """Digest of what code does: its instructions with the names and constants they use.
+
+    Comments, docstrings and line numbers are not among them.
+    """
+    steps = [step.opname + _constant(step.argval) for step in dis.get_instructions(code)]
+    return _digest(repr((code.co_flags, code.co_varnames[: code.co_argcount], steps)).encode())
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, CodeType):
+        return instructions(value)
+    shown = sorted(value, key=repr) if isinstance(value, frozenset) else value
+    return f" {type(value).__name__} {shown!r}"
+
+
+def _named(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Names in a function or class of ours, with what they stand for.
+
+    Of annotations only classes count: their methods may be called on the argument.
+    """
+    if not isinstance(thing, FunctionType | type) or not _ours(thing.__module__):
+        return
+    if isinstance(thing, type):
+        yield from _members(thing)
+    known: Mapping[str, Any] = getattr(thing, "__globals__", vars(sys.modules[thing.__module__]))
+    words = re.findall(r"\w+", str(getattr(thing, "__annotations__", {}).values()))
+    names = {word for word in words if isinstance(known.get(word), type)}
+    for code in _nested(getattr(thing, "__code__", None)):
+        names |= {*code.co_names}
+        steps = [step for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"]
+        imported = {step.argval for step in steps if _ours(step.argval)}
+        known = {**known, **{name: import_module(name) for name in imported}}
+    yield from _found(names, known)
+
+
+def _members(own: type) -> Iterator[tuple[str, Any]]:
+    """What a class itself defines: methods of any kind, and plain values."""
+    yield "bases", own.__bases__
+    for name, value in sorted(vars(own).items()):
+        for wrapper in ("fget", "func", "__func__"):  # a property, a cached one, a class's method
+            value = getattr(value, wrapper, value)
+        if isinstance(value, FunctionType) or not name.startswith(("__", "_abc_")):
+            yield name, value
+
+
+def _nested(code: CodeType | None) -> Iterator[CodeType]:
+    if code is not None:
+        yield code
+        for constant in code.co_consts:
+            yield from _nested(constant if isinstance(constant, CodeType) else None)
+
+
+def _found(names: set[str], known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What names stand for; in place of a module of ours, what is taken from it."""
+    for name in sorted(name for name in names & known.keys() if not name.startswith("__")):
+        value = known[name]
+        if not isinstance(value, ModuleType):
+            yield name, value
+        elif _ours(value.__name__):
+            yield from _found(names - {name}, vars(value))
+
+
+@cache
+def _ours(module: str | None) -> bool:
+    """Whether a module is of this library or of the user, not an installed one."""
+    root = (module or "").partition(".")[0]
+    if root in (__name__.partition(".")[0], "__main__"):
+        return True
+    spec = find_spec(root) if root and root not in sys.stdlib_module_names else None
+    return spec is not None and not PACKAGES & set(Path(spec.origin or "").parts)

@@ -13,7 +13,6 @@ import platform
 import re
 import shutil
 import sysconfig
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, ValidationError, create_model
 
 from ddid.errors import InputError, require
-from ddid.files import append_line, from_here, lock, read_object, write_figure, write_json
+from ddid.files import from_here, lock, read_json, write_figure, write_json
 from ddid.progress import Progress, progress_bars
 
 if TYPE_CHECKING:
@@ -203,17 +202,12 @@ class Run:
     def record(self, **metrics: Any) -> None:
         """Add to this notebook's `metrics.json` and to the run's, which collects all notebooks.
 
-        Only what the seed determines belongs here; times go to `log`.
+        Only what the seed determines belongs here.
         """
         own = self.folder / "metrics.json"
-        merged = (read_object(own) if own.exists() else {}) | metrics
+        merged = (read_json(own) if own.exists() else {}) | metrics
         write_json(own, merged)
         collect_metrics(self.root)
-
-    def log(self, event: str, **fields: Any) -> None:
-        """Append one line to `log.jsonl`, with the wall-clock time."""
-        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **fields}
-        append_line(self.path("log.jsonl"), line)
 
     def save_figure(self, figure: "Figure", name: str) -> "Image":
         """Save as `figures/NAME.png`, same bytes for the same figure, and return it for display."""
@@ -251,7 +245,6 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
         torch.set_num_threads(int(values["threads"]))  # type: ignore[arg-type]
     write_json(run.path("parameters.json"), values)
     write_json(run.path("environment.json"), environment())
-    run.log("opened", notebook=notebook)
     return run
 
 
@@ -262,7 +255,7 @@ def resolve(path: str | Path) -> Path:
 
 def collect_metrics(root: Path) -> dict[str, Any]:
     """Gather every notebook's `metrics.json` into `root/metrics.json` and return it."""
-    metrics = {path.parent.name: read_object(path) for path in sorted(root.glob("*/metrics.json"))}
+    metrics = {path.parent.name: read_json(path) for path in sorted(root.glob("*/metrics.json"))}
     write_json(root / "metrics.json", metrics)
     return metrics
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ddid.errors import require
-from ddid.files import atomic_write, from_here, read_json, read_object, write_json
+from ddid.files import atomic_write, from_here, read_json, write_json
 from ddid.notebook import check_parameters, resolve
 from ddid.pipeline import run_notebooks
 
@@ -66,7 +66,7 @@ def audit_run(
     write_manifest(manifest, root / "01_bias_analysis" / "manifest.csv")
     run_notebooks({NOTEBOOK: parameters}, root)
     write_page(root / NOTEBOOK / f"{NOTEBOOK}.ipynb", root / "audit.html", f"Audit of {model}")
-    result = read_object(root / NOTEBOOK / "models" / model / "audit.json")
+    result = read_json(root / NOTEBOOK / "models" / model / "audit.json")
     write_json(root / "audit.json", result)
     return result
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ddid.errors import InputError, require
-from ddid.files import from_here, full_disk_told, lock, read_object, write_json
+from ddid.files import from_here, full_disk_told, lock, read_json, write_json
 from ddid.identity import identity
 from ddid.notebook import (
     HOLDER,
@@ -164,7 +164,7 @@ def _settings(parameters: Mapping[str, Any]) -> str:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    return read_object(folder / STATE) if (folder / STATE).is_file() else {}
+    return read_json(folder / STATE) if (folder / STATE).is_file() else {}
 
 
 def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 from safetensors import SafetensorError
 
 from ddid.errors import InputError
-from ddid.files import append_line, atomic_write, lock, read_json, write_json
+from ddid.files import atomic_write, lock, read_json, write_json
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
@@ -113,12 +113,6 @@ def test_a_folder_that_is_a_file_cannot_be_owned(tmp_path):
     (tmp_path / "a").write_text("x")
     with pytest.raises(InputError, match="is a file"):
         lock(tmp_path / "a").__enter__()
-
-
-def test_lines_are_added_one_by_one(tmp_path):
-    for number in range(3):
-        append_line(tmp_path / "log.jsonl", {"number": number})
-    assert (tmp_path / "log.jsonl").read_text().count("\n") == 3
 
 
 def test_what_is_written_reaches_the_disk_before_its_name(tmp_path, monkeypatch):

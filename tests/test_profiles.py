@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ddid.errors import InputError
-from ddid.files import read_json, read_object
+from ddid.files import read_json
 from ddid.notebook import check_parameters, declared_parameters, notebook_names
 from ddid.profiles import parse_overrides, parse_setting, read_profile
 
@@ -35,7 +35,7 @@ def test_any_bytes_as_profile_or_record(content):
     with TemporaryDirectory() as folder:
         path = Path(folder, "a.yaml")
         path.write_bytes(content)
-        for reader in (read_profile, read_json, read_object):
+        for reader in (read_profile, read_json):
             one_sentence(lambda reader=reader: reader(str(path)))
 
 

@@ -17,8 +17,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 # do not know each other: balance and defense meet at CSV files, report at safetensors.
 LAYERS = [
     {"errors"},
-    {"files", "seeds", "progress", "sources"},
-    {"identity"},
+    {"files", "seeds", "progress", "identity"},
+    {"sources"},
     {"data", "metric"},
     {"street", "model"},
     {"foreign"},
