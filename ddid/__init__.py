@@ -38,9 +38,6 @@ def read_data(root: str | Path) -> "Data":
     `.manifest` has a row an image, `.messages` what a person should know, and
     `.images("train", "query", "gallery", size=(height, width))` an `ImageSet` each: `images` uint8
     (N, 3, H, W), `pids` and `camids` int64 (N,), camera -1 where unknown.
-
-    Raises:
-        InputError: no known layout, or files that cannot be read.
     """
     from ddid import data
 
@@ -76,25 +73,19 @@ def train(
     progress: "Progress | None" = None,
     **settings: Any,
 ) -> "ReIDNet":
-    """Train a defence; its identities are the classes.
+    """Train a defence: a network from images (B, 3, H, W) in [0, 1] to embeddings (B, D).
 
     Args:
         recipe: a name of `ddid.defense.recipes.recipes()`, such as "ddid", "metric_at" or "none".
-        train: images of any size; networks take uint8 levels divided by 255.
+        train: images of any size; their identities are the classes.
         out: folder of checkpoints, log and model; `ddid.model.load_model` reads it.
         progress: told the steps done.
         settings: fields of `ddid.defense.training.TrainConfig`, such as `steps`, `backbone`, `lr`,
             `eps` (in fractions of the pixel range), `seed`.
 
-    Returns:
-        A network in evaluation mode: images (B, 3, H, W) in [0, 1] to embeddings (B, D).
-
     >>> net = train("none", people, out=folder, steps=1, identities=2, images_per_identity=2)
     >>> len(net(people.images[:3] / 255))
     3
-
-    Raises:
-        InputError: unknown recipe or setting, or one out of range.
     """
     from ddid.defense.training import TrainConfig
     from ddid.defense.training import train as train_recipe
@@ -132,9 +123,6 @@ def evaluate(
     >>> found = evaluate(model, query, gallery, out=folder, attacks=["fna"], steps=2)
     >>> found.table()["mAP"].index.tolist()
     ['clean', 'fna', 'worst', 'worst_gallery']
-
-    Raises:
-        InputError: an unknown attack, a budget out of range, or a model that fails.
     """
     from ddid.attack import Budget, attack_names
     from ddid.report.robustness import Plan

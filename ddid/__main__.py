@@ -2,19 +2,24 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from ddid import __version__
 from ddid.errors import InputError
 from ddid.progress import progress_bars
 
+FACTORY = "PACKAGE.MODULE:FACTORY"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, 2 for bad input."""
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
     try:
-        return options.command(options)
+        return options.pop("command")(**options) or 0
     except InputError as error:
         sys.stderr.write(f"ddid: {error}\n")
         return 2
@@ -24,164 +29,116 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """A command's options are the arguments of its function."""
     parser = argparse.ArgumentParser(prog="ddid", description=__doc__)
     parser.add_argument("--version", action="version", version=f"ddid {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands)
-    _add_sweep(commands)
-    _add_audit(commands)
-    _add_explore(commands)
-    _add_doctor(commands)
-    _add_init(commands)
-    purpose = "fill the pages' tables, and draw their figures, from figures/results"
-    tables = commands.add_parser("tables", help=purpose)
-    tables.set_defaults(command=_tables)
+    command = partial(_add_command, parser.add_subparsers(required=True, metavar="COMMAND"))
+
+    run = command(_run, "run the six notebooks under a profile")
+    run("profile", metavar="PROFILE", help="smoke, demo, bench, paper or a YAML file")
+    run("--out", default="", metavar="DIR", help="run folder (default runs/PROFILE)")
+    _add_settings(run, "NOTEBOOK.PARAMETER=VALUE", "override one parameter; repeatable")
+    run("--only", nargs="+", default=[], metavar="NOTEBOOK", help="say 03 04; default all")
+    run("--resume", action="store_true", help="go on with an existing run folder")
+    run("--overwrite", action="store_true", help="delete an existing run folder first")
+
+    sweep = command(_sweep, "run a study: many runs of the notebooks, one table")
+    sweep("study", metavar="STUDY", help="of notebooks/studies, or a YAML file")
+    sweep("--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster")
+    sweep("--workers", type=int, default=0, metavar="N", help="default one a core")
+    sweep("--out", default="", metavar="DIR", help="default runs/STUDY")
+    sweep("--csv", default="", metavar="FILE", help="table (default in DIR)")
+    _add_settings(sweep, "PARAMETER=VALUE", "overrule the study's; repeatable")
+
+    audit = command(_audit, "can a model's robustness be believed?")
+    audit("--model", required=True, metavar=FACTORY)
+    audit("--weights", default="", metavar="FILE", help="passed to the factory")
+    audit("--data", required=True, metavar="ROOT", help="folder or CSV manifest")
+    audit("--out", required=True, metavar="DIR", help="where the report goes")
+    audit("--surrogate", default="", metavar=FACTORY)
+    audit("--size", nargs=2, type=int, default=[256, 128], metavar=("H", "W"))
+    audit("--queries", type=int, default=0, metavar="N", help="default all")
+    audit("--eps", type=float, default=8, metavar="LEVELS", help="of 255, default 8")
+    audit("--steps", type=int, default=15, metavar="N", help="of eps/8, default 15")
+
+    explore = command(_explore, "attack explorer of a run, as a page")
+    explore("run", metavar="RUN", help="run folder, say runs/demo")
+    explore("--port", type=int, default=8866, help="on this machine; default 8866")
+    explore("--no-browser", action="store_false", dest="browser", help="do not open one")
+
+    doctor = command(_doctor, "check the installation and a data folder")
+    doctor("--data", default="", metavar="ROOT", help="data folder or CSV manifest")
+
+    init = command(_init, "copy notebooks and profiles to work on")
+    init("folder", metavar="DIR", help="they go to DIR/notebooks, runs to DIR/runs")
+
+    command(_tables, "fill the pages' tables, and draw their figures, from figures/results")
     return parser
 
 
-def _add_run(commands: argparse._SubParsersAction) -> None:
-    run = commands.add_parser("run", help="run the six notebooks under a profile")
-    run.add_argument("profile", metavar="PROFILE", help="smoke, demo, bench, paper or a YAML file")
-    run.add_argument("--out", default="", metavar="DIR", help="run folder (default runs/PROFILE)")
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="NOTEBOOK.PARAMETER=VALUE",
-        help="override one parameter; repeatable",
-    )
-    run.add_argument(
-        "--only", nargs="+", default=[], metavar="NOTEBOOK", help="say 03 04; default all"
-    )
-    run.add_argument("--resume", action="store_true", help="go on with an existing run folder")
-    run.add_argument("--overwrite", action="store_true", help="delete an existing run folder first")
-    run.set_defaults(command=_run)
+def _add_command(commands: Any, function: Callable[..., int | None], purpose: str) -> Any:
+    new = commands.add_parser(function.__name__.strip("_"), help=purpose)
+    new.set_defaults(command=function)
+    return new.add_argument
 
 
-def _add_sweep(commands: argparse._SubParsersAction) -> None:
-    sweep = commands.add_parser("sweep", help="run a study: many runs of the notebooks, one table")
-    sweep.add_argument("study", metavar="STUDY", help="of notebooks/studies, or a YAML file")
-    sweep.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster")
-    sweep.add_argument("--workers", type=int, default=0, metavar="N", help="default one a core")
-    sweep.add_argument("--out", default="", metavar="DIR", help="default runs/STUDY")
-    sweep.add_argument("--csv", default="", metavar="FILE", help="table (default in DIR)")
-    sweep.add_argument("--partial", action="store_true", help="write it though runs stopped")
-    sweep.add_argument(
-        "--set", action="append", default=[], dest="settings", metavar="PARAMETER=VALUE",
-        help="overrule the study's; repeatable",
-    )  # fmt: skip
-    sweep.set_defaults(command=_sweep)
+def _add_settings(add: Callable[..., Any], metavar: str, purpose: str) -> None:
+    add("--set", action="append", default=[], dest="settings", metavar=metavar, help=purpose)
 
 
-def _add_audit(commands: argparse._SubParsersAction) -> None:
-    audit = commands.add_parser("audit", help="can a model's robustness be believed?")
-    audit.add_argument("--model", required=True, metavar="PACKAGE.MODULE:FACTORY")
-    audit.add_argument("--weights", default="", metavar="FILE", help="passed to the factory")
-    audit.add_argument("--data", required=True, metavar="ROOT", help="folder or CSV manifest")
-    audit.add_argument("--out", required=True, metavar="DIR", help="where the report goes")
-    audit.add_argument("--surrogate", default="", metavar="PACKAGE.MODULE:FACTORY")
-    audit.add_argument("--size", nargs=2, type=int, default=[256, 128], metavar=("H", "W"))
-    audit.add_argument("--queries", type=int, default=0, metavar="N", help="default all")
-    audit.add_argument("--eps", type=float, default=8, metavar="LEVELS", help="of 255, default 8")
-    audit.add_argument("--steps", type=int, default=15, metavar="N", help="of eps/8, default 15")
-    audit.set_defaults(command=_audit)
-
-
-def _add_explore(commands: argparse._SubParsersAction) -> None:
-    explore = commands.add_parser("explore", help="attack explorer of a run, as a page")
-    explore.add_argument("run", metavar="RUN", help="run folder, say runs/demo")
-    explore.add_argument("--port", type=int, default=8866, help="on this machine; default 8866")
-    explore.add_argument("--no-browser", action="store_true", help="do not open one")
-    explore.set_defaults(command=_explore)
-
-
-def _add_doctor(commands: argparse._SubParsersAction) -> None:
-    doctor = commands.add_parser("doctor", help="check the installation and a data folder")
-    doctor.add_argument("--data", default="", metavar="ROOT", help="data folder or CSV manifest")
-    doctor.set_defaults(command=_doctor)
-
-
-def _add_init(commands: argparse._SubParsersAction) -> None:
-    init = commands.add_parser("init", help="copy notebooks and profiles to work on")
-    init.add_argument("folder", metavar="DIR", help="they go to DIR/notebooks, runs to DIR/runs")
-    init.set_defaults(command=_init)
-
-
-def _run(options: argparse.Namespace) -> int:
+def _run(**options: Any) -> None:
     from ddid.pipeline import run_profile
-    from ddid.tables import summary
+    from ddid.summary import run_text
 
-    root = run_profile(
-        options.profile,
-        options.out,
-        options.settings,
-        only=options.only,
-        resume=options.resume,
-        overwrite=options.overwrite,
-    )
-    sys.stdout.write(summary(root))
-    return 0
+    sys.stdout.write(run_text(run_profile(**options)))
 
 
-def _sweep(options: argparse.Namespace) -> int:
+def _sweep(study: str, settings: Sequence[str], **options: Any) -> None:
     from ddid.profiles import parse_setting
     from ddid.study import read_study
     from ddid.sweep import run_study
 
-    table = run_study(
-        read_study(options.study),
-        Path(options.out).absolute() if options.out else "",
-        Path(options.csv).absolute() if options.csv else "",
-        settings=dict(map(parse_setting, options.settings)),
-        scheduler=options.scheduler,
-        workers=options.workers,
-        partial=options.partial,
-        progress=progress_bars(),
-    )
+    overruling = dict(map(parse_setting, settings))
+    table = run_study(read_study(study), settings=overruling, progress=progress_bars(), **options)
     sys.stdout.write(f"{len(table)} rows\n")
-    return 0
 
 
-def _audit(options: argparse.Namespace) -> int:
-    from ddid.page import audit_run, audit_text
+def _audit(**options: Any) -> int:
+    from ddid.page import audit_run
+    from ddid.summary import audit_text
 
-    names = ("model", "data", "out", "weights", "surrogate", "queries", "eps", "steps")
-    given = {name: getattr(options, name) for name in names}
-    result = audit_run(**given, size=tuple(options.size))
-    sys.stdout.write(f"\n{audit_text(result)}report: {options.out}/audit.html\n")
+    result = audit_run(**options)
+    sys.stdout.write(f"\n{audit_text(result)}report: {options['out']}/audit.html\n")
     return 1 if result["flags"] else 0
 
 
-def _explore(options: argparse.Namespace) -> int:
+def _explore(**options: Any) -> None:
     from ddid.page import serve
 
-    serve(Path(options.run).absolute(), options.port, browser=not options.no_browser)
-    return 0
+    serve(**options)
 
 
-def _doctor(options: argparse.Namespace) -> int:
+def _doctor(data: str) -> None:
     from ddid.doctor import examine
 
-    sys.stdout.write("\n".join(examine(options.data)) + "\n")
-    return 0
+    sys.stdout.write("\n".join(examine(data)) + "\n")
 
 
-def _init(options: argparse.Namespace) -> int:
+def _init(folder: str) -> None:
     from ddid.notebook import copy_notebooks
 
-    target = copy_notebooks(options.folder)
+    target = copy_notebooks(folder)
     sys.stdout.write(
         f"notebooks are in {target}\nnow: cd {target.parent} && ddid run demo, or jupyter lab\n"
     )
-    return 0
 
 
-def _tables(options: argparse.Namespace) -> int:
-    from ddid.tables import update_pages
+def _tables() -> None:
+    from ddid.notebook import check_parameters
+    from ddid.pipeline import run_notebooks
 
-    sys.stdout.write(f"changed: {', '.join(update_pages()) or 'nothing'}\n")
-    return 0
+    with TemporaryDirectory() as folder:
+        run_notebooks({"tables": check_parameters("tables", {"out": folder})}, Path(folder))
 
 
 if __name__ == "__main__":

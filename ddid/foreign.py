@@ -1,18 +1,8 @@
 """Models of other people as callables from images in [0, 1] to embeddings, for the audit.
 
-`ddid audit --model ddid.foreign:torchscript --weights reid.pt` and the like; for a state dict,
-say timm's, a factory of your own reads it with `read_weights`:
-
-    from ddid.foreign import Normalised, read_weights
-    from my_models import Net
-
-    def mine(path):
-        net = Net(num_classes=0)
-        net.load_state_dict(read_weights(path))
-        return Normalised(net)
-
-Nothing here unpickles code, but a TorchScript file holds a program that runs when it is called,
-and a factory is code too: take both only from people you trust.
+`ddid audit --model ddid.foreign:torchscript --weights reid.pt` and the like; for a state dict, say
+timm's, write a factory that returns `Normalised(net)` after `net.load_state_dict(read_weights(w))`.
+Nothing here unpickles code, but TorchScript and factories are code: take them from whom you trust.
 """
 
 from pathlib import Path
@@ -64,9 +54,7 @@ def transformers(path: str) -> Normalised:
     """The model in a transformers folder: `config.json` and safetensors weights."""
     from transformers import AutoModel
 
-    require(
-        (Path(path) / "config.json").is_file(), f"no transformers folder {path}: no config.json"
-    )
+    require(Path(path, "config.json").is_file(), f"no transformers folder {path}: no config.json")
     try:
         return Normalised(AutoModel.from_pretrained(path, use_safetensors=True))
     except (OSError, ValueError, RuntimeError) as error:
@@ -86,11 +74,9 @@ def read_weights(path: str) -> dict[str, Tensor]:
         if path.endswith(".safetensors"):
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:  # how weights_only refuses
+        raise InputError(f"{path} holds more than tensors: save its state_dict again") from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    except UnpicklingError as error:  # how weights_only refuses
-        raise InputError(
-            f"{path} holds more than tensors, which could run code: save its state_dict again"
-        ) from error
     found = found.get("state_dict", found.get("model", found))
     return {name.removeprefix("module."): value for name, value in found.items()}

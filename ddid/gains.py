@@ -7,23 +7,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 DRAWS = 1000  # our choice: the ends of an interval then move by a thirtieth of its width
-TAIL = 0.025  # on either side: 95 % intervals
 
 
 def gains_of(
     rows: pd.DataFrame, by: str, over: Sequence[str], paired: Sequence[str] = ("seed",)
 ) -> pd.DataFrame:
-    """What every name in the column `by` gains over each of `over`, an attack a row.
+    """What every name in the column `by` gains over each of `over` that there is, by attack.
 
     Args:
         rows: `by`, `domain` (or none), `attack`, `query`, `ap` (percent), and the columns `paired`.
         by: the column whose names are compared.
-        over: names to compare with; those that no row has are left out.
+        over: names to compare with.
         paired: columns under which two names were asked the same queries.
 
     Returns:
-        `by`, `over`, `domain`, `attack`, `gain` (points of mAP), `low` and `high` (95 %), and
-        `pairs`, how many were compared.
+        `by`, `over`, `domain`, `attack`, `gain` (points of mAP), `low` and `high` (95 %), `pairs`.
     """
     keys = [*(["domain"] if "domain" in rows else []), "attack"]
     wide = rows.pivot_table(index=[*keys, *paired, "query"], columns=by, values="ap", sort=False)
@@ -33,25 +31,17 @@ def gains_of(
             gained = (wide[name] - wide[base]).dropna()
             for condition, own in gained.groupby(level=keys, sort=False):
                 groups = [g.to_numpy() for _, g in own.groupby(level=list(paired), sort=False)]
-                found.append([name, base, *condition, *interval(groups), len(groups)])
+                gain = np.mean([group.mean() for group in groups])
+                low, high = np.quantile(bootstrap(groups), [0.025, 0.975])
+                found.append([name, base, *condition, gain, low, high, len(groups)])
     return pd.DataFrame(found, columns=[by, "over", *keys, "gain", "low", "high", "pairs"])
 
 
-def interval(groups: Sequence[NDArray]) -> tuple[float, float, float]:
-    """Mean of the groups' means, and the ends of its interval."""
-    low, high = np.quantile(bootstrap(groups), [TAIL, 1 - TAIL])
-    return float(np.mean([group.mean() for group in groups])), float(low), float(high)
-
-
 def bootstrap(groups: Sequence[NDArray], draws: int = DRAWS) -> NDArray:
-    """Means as they would come out with other seeds and other queries, shape (draws,).
+    """Means (draws,) as they would come out with other seeds and other queries.
 
-    Our choice: seeds are drawn with replacement, then queries with replacement within each seed
-    drawn, since both are samples of what might have been.
-
-    Args:
-        groups: per seed, the queries' gains (Q,).
-        draws: how many means.
+    Our choice: seeds are drawn with replacement, then queries (Q,) with replacement within each
+    seed drawn, since both are samples of what might have been.
     """
     draw = np.random.default_rng(0)
     total = np.zeros(draws)

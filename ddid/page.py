@@ -2,12 +2,9 @@
 
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-
-import pandas as pd
 
 from ddid.errors import require
 from ddid.files import atomic_write, from_here, read_json, write_json
@@ -36,34 +33,39 @@ def audit_run(
     eps: float = 8.0,
     steps: int = 15,
 ) -> dict[str, Any]:
-    """Audit anybody's model: writes a run folder with notebook 04 alone, `out/audit.json` and
-    `out/audit.html`.
+    """Audit anybody's model: notebook 04 alone in the run folder `out`, and the page `audit.html`.
 
     Args:
-        model, surrogate: "package.module:factory", see `load_factory`.
+        model, surrogate: "package.module:factory", see `load_factory`; `weights` are given to it.
         data: folder in a known layout or a CSV manifest, with or without cameras.
-        out: run folder; it and `data` are relative to the working directory.
-        weights: given to the model's factory.
+        out: relative to the working directory, like `data` and `weights`.
         size: (height, width) the images are brought to.
         queries: how many are attacked, 0 for all.
         eps: largest change of a pixel, in levels of 255; the step is an eighth of it.
         steps: of an attack.
 
-    Returns:
-        The audit as notebook 04 recorded it, with `verdicts`, `results` and `flags`.
-
-    Raises:
-        InputError: model or data cannot be used, or the model fails on the way.
+    Returns `verdicts`, `results` and `flags`, which are also in `out/audit.json`.
     """
     from ddid.data import read_data
     from ddid.data.manifest import write_manifest
 
     root = from_here(out)
-    given = _parameters(root, model, weights, surrogate, size) | _budget(queries, eps, steps)
+    given = {
+        "out": str(root),
+        "recipes": [],
+        "audited_model": model,
+        "audited_weights": str(from_here(weights)) if weights else "",
+        "audited_surrogate": surrogate,
+        "attacked_queries": queries,
+        "image_height": size[0],
+        "image_width": size[1],
+        "attack_eps_255": float(eps),
+        "attack_step_255": eps / max(1, min(STEPS_TO_EPS, steps)),
+        "attack_steps": steps,
+    }
     parameters = check_parameters(NOTEBOOK, given)
     _try(parameters)
-    manifest = read_data(Path(data)).manifest
-    write_manifest(manifest, root / "01_bias_analysis" / "manifest.csv")
+    write_manifest(read_data(Path(data)).manifest, root / "01_bias_analysis" / "manifest.csv")
     run_notebooks({NOTEBOOK: parameters}, root)
     write_page(root / NOTEBOOK / f"{NOTEBOOK}.ipynb", root / "audit.html", f"Audit of {model}")
     result = read_json(root / NOTEBOOK / "models" / model / "audit.json")
@@ -71,31 +73,8 @@ def audit_run(
     return result
 
 
-def _parameters(
-    root: Path, model: str, weights: str, surrogate: str, size: tuple[int, int]
-) -> dict[str, Any]:
-    return {
-        "out": str(root),
-        "recipes": [],
-        "audited_model": model,
-        "audited_weights": str(from_here(weights)) if weights else "",
-        "audited_surrogate": surrogate,
-        "image_height": size[0],
-        "image_width": size[1],
-    }
-
-
-def _budget(queries: int, eps: float, steps: int) -> dict[str, Any]:
-    return {
-        "attacked_queries": queries,
-        "attack_eps_255": float(eps),
-        "attack_step_255": eps / max(1, min(STEPS_TO_EPS, steps)),
-        "attack_steps": steps,
-    }
-
-
-def _try(given: Mapping[str, Any]) -> None:
-    """Say what would stop the notebook before it is started."""
+def _try(given: dict[str, Any]) -> None:
+    """Say within seconds what would stop the notebook."""
     import torch
 
     from ddid.attack import Budget
@@ -103,21 +82,9 @@ def _try(given: Mapping[str, Any]) -> None:
 
     Budget(given["attack_eps_255"] / 255, steps=given["attack_steps"])
     images = torch.rand(3, 3, given["image_height"], given["image_width"])
-    for spec, weights in (
-        (given["audited_model"], given["audited_weights"]),
-        (given["audited_surrogate"], ""),
-    ):
-        if spec:
-            check_model(load_factory(spec, weights), images)
-
-
-def audit_text(audit: dict[str, Any]) -> str:
-    """Scores, verdicts and flags for a terminal."""
-    scores = pd.DataFrame(audit["results"]).T[["mAP", "rank1", "mINP"]].round(1)
-    verdicts = {v["check"]: "passed" if v["passed"] else "FLAG" for v in audit["verdicts"]}
-    flags = ", ".join(audit["flags"])
-    table = pd.Series(verdicts).to_string()
-    return f"{scores.to_string()}\n\n{table}\n\n{f'flags: {flags}' if flags else 'no flag'}\n"
+    check_model(load_factory(given["audited_model"], given["audited_weights"]), images)
+    if given["audited_surrogate"]:
+        check_model(load_factory(given["audited_surrogate"]), images)
 
 
 def write_page(notebook: Path, page: Path, title: str) -> None:
@@ -125,7 +92,6 @@ def write_page(notebook: Path, page: Path, title: str) -> None:
     import nbformat
     from nbconvert import HTMLExporter
 
-    require(notebook.is_file(), f"no executed notebook {notebook}: run it first")
     exporter = HTMLExporter(
         exclude_input=True,
         exclude_input_prompt=True,
@@ -153,16 +119,13 @@ def explorer_of(run: str | Path) -> "Explorer":
     from ddid.model import load_model
     from ddid.report.explorer import Explorer
 
-    root = resolve(run)
-    trained = root / "03_adversarial_meta_training"
+    trained = resolve(run) / "03_adversarial_meta_training"
     settings = read_json(trained / "parameters.json")
     folders = [trained / "models" / name for name in settings["recipes"]]
-    folders = [folder for folder in folders if folder.is_dir()]
-    require(bool(folders), f"{trained} holds no model yet: run notebook 03 first")
-    data = reopen(root / "01_bias_analysis" / "manifest.csv")
-    size = settings["image_height"], settings["image_width"]
     device = PartialState().device
-    models = {folder.name: load_model(folder).to(device) for folder in folders}
+    models = {f.name: load_model(f).to(device) for f in folders if f.is_dir()}
+    data = reopen(resolve(run) / "01_bias_analysis" / "manifest.csv")
+    size = settings["image_height"], settings["image_width"]
     return Explorer(models, *data.images("query", "gallery", size=size), seed=settings["seed"])
 
 
@@ -175,12 +138,10 @@ def serve(run: str | Path, port: int = 8866, *, browser: bool = True) -> None:
     import nbformat
     from voila.app import Voila
 
-    root = resolve(run)
+    root = from_here(run)
     models = root / "03_adversarial_meta_training" / "models"
     require(models.is_dir(), f"{models} is missing: give the folder of a run, such as runs/demo")
-    sys.stdout.write(
-        f"explorer of {root}: http://localhost:{port}/ (this machine only; Ctrl-C ends it)\n"
-    )
+    sys.stdout.write(f"explorer of {root}: http://localhost:{port}/ (Ctrl-C ends it)\n")
     sys.stdout.flush()
     cells = [
         nbformat.v4.new_markdown_cell(f"# Attack explorer: {root.name}"),

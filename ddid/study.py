@@ -8,22 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from ddid.errors import InputError, require
 from ddid.files import read_json
 from ddid.notebook import NOTEBOOKS, check_parameters, declared_parameters
-from ddid.profiles import read_profile, read_yaml
+from ddid.profiles import Plans, read_profile, read_yaml
 
 STUDIES = NOTEBOOKS / "studies"
 EVERY_ROW = {"value", "variant", "profile", "hardware"}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Records(_Strict):
+class Records(BaseModel, extra="forbid"):
     """Which records of a notebook become rows, one for each number in them."""
 
     record: str
@@ -36,7 +32,7 @@ class Records(_Strict):
     """Columns with one value throughout."""
 
 
-class Gains(_Strict):
+class Gains(BaseModel, extra="forbid"):
     """What is compared query by query."""
 
     over: list[str]
@@ -45,8 +41,8 @@ class Gains(_Strict):
     paired: list[str] = ["seed"]
 
 
-class Study(_Strict):
-    """Runs under a profile: fixed parameters, times a grid, times variants; see `cells_of`.
+class Study(BaseModel, extra="forbid"):
+    """Runs under a profile: fixed parameters, times a grid, times variants.
 
     `notebooks/studies/README.md` says what each field means.
     """
@@ -67,7 +63,7 @@ class Cell:
     """One run of the study: what was chosen for it, and the parameters of its notebooks."""
 
     chosen: Mapping[str, Any]
-    plans: Mapping[str, Mapping[str, Any]]
+    plans: Plans
 
     @property
     def name(self) -> str:
@@ -77,18 +73,17 @@ class Cell:
 
     def rows(self, study: Study, folder: Path) -> Iterator[dict[str, Any]]:
         """What the study gathers from the run in `folder`, with every column it may ask for."""
-        parameters = {name: v for plan in self.plans.values() for name, v in plan.items()}
+        known = {name: value for plan in self.plans.values() for name, value in plan.items()}
+        known |= {**self.chosen, "profile": study.profile}
         for each in study.gather:
             notebook, *keys = each.record.split(".")
             record = read_json(folder / notebook / "metrics.json")
             for key in keys:
                 require(key in record, f"{folder / notebook} recorded no {key}: mend the study")
                 record = record[key]
-            hardware = read_json(folder / notebook / "environment.json")["hardware"]
-            known = {**parameters, **self.chosen, "profile": study.profile, "hardware": hardware}
-            for row in _flatten(record, each.levels):
-                if all(row[level] in wanted for level, wanted in each.only.items()):
-                    yield {**known, **each.columns, **row}
+            known["hardware"] = read_json(folder / notebook / "environment.json")["hardware"]
+            for row in _flatten(record, each.levels, each.only):
+                yield known | each.columns | row
 
     def queries(self, gains: Gains, folder: Path) -> pd.DataFrame:
         """The run's average precision per query, with what was chosen for it."""
@@ -96,14 +91,18 @@ class Cell:
         return pd.read_csv(folder / gains.file).assign(**kept)
 
 
-def _flatten(record: Any, levels: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _flatten(
+    record: Any, levels: Sequence[str], only: Mapping[str, list[str]]
+) -> Iterator[dict[str, Any]]:
     """Rows of a nested record: a column for each level, and `value`."""
     if not levels:
         yield {"value": record}
         return
-    for key, inner in record.items():
-        for row in _flatten(inner, levels[1:]):
-            yield {levels[0]: key, **row}
+    level, *inner = levels
+    for key in record:
+        if key in only.get(level, record):
+            for row in _flatten(record[key], inner, only):
+                yield {level: key, **row}
 
 
 def _word(value: Any) -> str:
@@ -132,12 +131,8 @@ def read_study(name: str) -> Study:
     for each in study.gather:
         require(each.record.split(".")[0] in stems, f"{path}: {each.record} is of no notebook here")
         given |= {*each.levels, *each.columns}
-    strange = [column for column in study.columns if column not in given | EVERY_ROW]
-    require(
-        not strange,
-        f"{path}: nothing fills the column {strange[:1]}: name a parameter, a level, a constant "
-        f"or one of {', '.join(sorted(EVERY_ROW))}",
-    )
+    for column in study.columns:
+        require(column in given | EVERY_ROW, f"{path}: nothing fills the column `{column}`")
     return study
 
 
@@ -150,26 +145,26 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
     Raises:
         InputError: a parameter that no notebook of the study takes, or of another type.
     """
-    axes = [[{name: value} for value in values] for name, values in study.grid.items()]
-    names = [{"variant": name} for name in study.variants] or [{}]
+    axes = {**study.grid, **({"variant": list(study.variants)} if study.variants else {})}
     cells = []
-    for parts in product(*axes, names):
-        chosen = {name: value for part in parts for name, value in part.items()}
-        own = {**chosen, **study.variants.get(chosen.get("variant", ""), {}), **(settings or {})}
+    for values in product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        variant = study.variants.get(chosen.get("variant", ""), {})
+        own = {**study.fixed, **chosen, **variant, **(settings or {})}
         own.pop("variant", None)
-        cells.append(Cell(chosen, _plans(study, study.fixed | own)))
+        cells.append(Cell(chosen, _plans(study, own)))
     return cells
 
 
-def _plans(study: Study, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _plans(study: Study, settings: Mapping[str, Any]) -> Plans:
     """Checked parameters by notebook; one value for a list stands for a list of one."""
     declared = {notebook: declared_parameters(notebook) for notebook in study.notebooks}
     profile = read_profile(study.profile)
     plans: dict[str, dict[str, Any]] = {notebook: {} for notebook in declared}
-    for setting, value in (profile | settings).items():
+    for setting, value in {**profile, **settings}.items():
         where, _, name = setting.rpartition(".")
-        named = {n for n in declared if where in ("", Path(n).stem, Path(n).stem[:2])}
-        takers = [n for n in declared if n in named and name in declared[n]]
+        named = [n for n in declared if where in ("", Path(n).stem, Path(n).stem[:2])]
+        takers = [n for n in named if name in declared[n]]
         if not takers and setting not in profile:
             known = sorted({name for parameters in declared.values() for name in parameters})
             close = difflib.get_close_matches(name, known, n=1)

@@ -4,10 +4,8 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -26,14 +24,12 @@ TRIES = 3  # our choice: of a notebook whose worker or kernel dies
 ONE = threading.Lock()  # a worker's threads share environment variables, notebooks must not
 
 
-@dataclass(frozen=True)
-class Step:
-    """One notebook under its parameters, after those before it."""
+class Step(NamedTuple):
+    """One notebook under its parameters, in a run folder where the steps before it are links."""
 
     notebook: str
     parameters: Mapping[str, Any]
     root: Path
-    """Its run folder, in which the notebooks before it are links."""
     before: Path | None
 
 
@@ -45,7 +41,6 @@ def run_study(
     settings: Mapping[str, Any] | None = None,
     scheduler: str = "",
     workers: int = 0,
-    partial: bool = False,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Run what is left of a study and write its table.
@@ -53,63 +48,44 @@ def run_study(
     Args:
         study: from `read_study`.
         out: its folder, `runs/STUDY` beside `notebooks/` if empty: `steps/IDENTITY` for every
-            notebook executed, `runs/NAME` for every cell, `so_far.csv`. Workers on other machines
-            need it under the same path.
+            notebook executed, `runs/NAME` for every cell, `so_far.csv`.
         csv: the table, `out/STUDY.csv` if empty; beside it its gains, `…_gains.csv`.
         settings: parameters that overrule the study's.
-        scheduler: address of a Dask cluster; one on this machine if empty.
-        workers: processes of the local cluster, one thread each; one a core if 0.
-        partial: write the table without the cells that stopped.
+        scheduler, workers: see `connect`.
         progress: told the notebooks done.
+
+    Raises:
+        InputError: a mistake in the study, its folder is in use, nobody answers at the address, or
+            a cell stopped (the others were run all the same).
     """
     root = from_here(out) if out else resolve(f"runs/{study.name}")
-    csv = Path(csv).absolute() if csv else root / f"{study.name}.csv"
+    csv = from_here(csv) if csv else root / f"{study.name}.csv"
     cells = {cell.name: cell for cell in cells_of(study, settings)}
+    chains = {name: _chain(cell, root / "steps") for name, cell in cells.items()}
     rows: dict[str, list[dict[str, Any]]] = {}
-    stopped: dict[str, list[str]] = {}
-    with lock(root):
-        chains = {name: _chain(cell, root / "steps") for name, cell in cells.items()}
-        with connect(scheduler, workers) as client:
-            for name, sentence in _run(client, chains, progress):
-                if sentence:
-                    stopped.setdefault(sentence, []).append(name)
-                    continue
-                _link(root / "runs" / name, chains[name][-1].root)
-                rows[name] = list(cells[name].rows(study, root / "runs" / name))
-                _write(_table(study, rows, cells), root / "so_far.csv")
-        _tell(stopped)
-        require(
-            partial or not stopped,
-            f"{len(cells) - len(rows)} of {len(cells)} runs of {study.name} stopped: mend that and "
-            "start again, the others are kept (or write their table with --partial)",
-        )
-        _write_gains(study, rows, cells, root, csv)
-        return _write(_table(study, rows, cells), csv)
-
-
-def _tell(stopped: Mapping[str, list[str]]) -> None:
-    for sentence, names in stopped.items():
-        sys.stderr.write(f"ddid: {', '.join(names)}: {sentence}\n")
-
-
-def _write_gains(
-    study: Study, rows: Mapping[str, list], cells: Mapping[str, Cell], root: Path, csv: Path
-) -> None:
+    with lock(root), connect(scheduler, workers) as client:
+        for name, stopped in _run(client, chains, progress):
+            if stopped:
+                sys.stderr.write(f"ddid: {name}: {stopped}\n")
+                continue
+            _link(root / "runs" / name, chains[name][-1].root)
+            rows[name] = list(cells[name].rows(study, root / "runs" / name))
+            in_order = [row for name in cells for row in rows.get(name, [])]
+            table = pd.DataFrame(in_order, columns=study.columns)
+            _write(table, root / "so_far.csv")
+    left = f"{len(cells) - len(rows)} of {len(cells)} runs of {study.name} stopped"
+    require(rows.keys() == cells.keys(), f"{left}: mend that and start again, the others are kept")
     if study.gains:
-        queries = pd.concat([cells[n].queries(study.gains, root / "runs" / n) for n in rows])
+        queries = pd.concat(c.queries(study.gains, root / "runs" / c.name) for c in cells.values())
         gains = gains_of(queries, study.columns[0], study.gains.over, study.gains.paired)
         _write(gains, csv.with_name(f"{csv.stem}_gains.csv"))
+    _write(table, csv)
+    return table
 
 
-def _table(study: Study, rows: Mapping[str, list], cells: Mapping[str, Cell]) -> pd.DataFrame:
-    found = [row for name in cells for row in rows.get(name, ())]
-    return pd.DataFrame(found, columns=study.columns)
-
-
-def _write(table: pd.DataFrame, csv: Path) -> pd.DataFrame:
+def _write(table: pd.DataFrame, csv: Path) -> None:
     with atomic_write(csv) as temporary:
         table.to_csv(temporary, index=False, float_format="%.4g")
-    return table
 
 
 def _chain(cell: Cell, folder: Path) -> list[Step]:
@@ -124,30 +100,29 @@ def _run(
     """Run every step once; yield the cells as they end, with why they stopped if they did."""
     from distributed import as_completed
 
-    futures: dict[Path | None, Future | str] = {None: ""}
+    futures: dict[Path | None, Future] = {}
     for step in (step for chain in chains.values() for step in chain):
         if step.root not in futures:
             key = f"{Path(step.notebook).stem}-{step.root.name}"
-            before = futures[step.before]
+            before = futures.get(step.before)
             futures[step.root] = client.submit(run_step, step, before, key=key, retries=TRIES - 1)
-    del futures[None]
-    ended = as_completed(list(futures.values()), loop=client.loop)
-    for done, future in enumerate(ended, 1):
+    for done, future in enumerate(as_completed(list(futures.values()), loop=client.loop), 1):
+        error = future.exception()
         for name, chain in chains.items():
             if futures[chain[-1].root] is future:
-                yield name, _sentence(future)
+                yield name, f"{type(error).__name__}: {error}" if error else future.result()
         if progress:
             progress("notebooks of the study", done, len(futures))
 
 
-def run_step(step: Step, before: str = "") -> str:
-    """Run a step where it was not run yet, on a worker; returns why it stopped, if it did.
+def run_step(step: Step, stopped: str | None = None) -> str:
+    """Run a step on a worker, unless one before it `stopped`; returns why it stopped, if it did.
 
     Raises:
         InputError: the kernel died, which another try may mend.
     """
-    if before:
-        return before
+    if stopped:
+        return stopped
     step.root.mkdir(parents=True, exist_ok=True)
     for state in step.before.glob("*/state.json") if step.before else ():
         _link(step.root / state.parent.name, state.parent.resolve())
@@ -162,15 +137,6 @@ def run_step(step: Step, before: str = "") -> str:
     return ""
 
 
-def _sentence(future: "Future") -> str:
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if type(error).__name__ == "KilledWorker":
-        return f"a worker died {TRIES} times with it, perhaps for want of memory"
-    return f"{type(error).__name__}: {error}"
-
-
 def _link(link: Path, target: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     if not (link.is_symlink() and link.resolve() == target.resolve()):
@@ -178,35 +144,28 @@ def _link(link: Path, target: Path) -> None:
         link.symlink_to(target)
 
 
-@contextmanager
-def connect(scheduler: str = "", workers: int = 0) -> Iterator["Client"]:
-    """A client of the cluster at an address, or of one made on this machine for the while.
+def connect(scheduler: str = "", workers: int = 0) -> "Client":
+    """A client of the Dask cluster at an address, or of one on this machine while it is open.
 
-    Local workers are processes of one thread each, and leave with a parent that is killed.
+    That one has `workers` processes (one a core if 0) of one thread each, which leave with a parent
+    that is killed.
 
     Raises:
         InputError: nobody answers at the address.
     """
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
-    if scheduler:
-        try:
-            client = Client(scheduler, timeout=30, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
-        with client:
-            yield client
-        return
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}),
-        LocalCluster(
-            n_workers=workers or None,
-            threads_per_worker=1,
-            memory_limit=0,  # the work is in kernels, which Dask does not watch
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    local = {
+        "n_workers": workers or None,
+        "threads_per_worker": 1,
+        "memory_limit": 0,  # the work is in kernels, which Dask does not watch
+        "dashboard_address": ":0",
+        "silence_logs": logging.CRITICAL,
+    }
+    where = {"address": scheduler} if scheduler else local
+    try:
+        with dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}):
+            return Client(**where, timeout=30, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ddid.gains import bootstrap, gains_of, interval
+from ddid.gains import bootstrap, gains_of
 
 GROUPS = [np.random.default_rng(seed).normal(seed, 3, 40) for seed in range(3)]
 
@@ -20,14 +20,24 @@ def test_the_bootstrap_draws_as_a_loop_would():
         assert np.quantile(fast, level) == pytest.approx(np.quantile(means, level), abs=0.1)
 
 
+def gain_of(groups):
+    """Gain and interval of `mine` over `none`, whose AP is 0 throughout."""
+    found = [(seed, query, ap) for seed, own in enumerate(groups) for query, ap in enumerate(own)]
+    rows = pd.DataFrame(found, columns=["seed", "query", "ap"]).assign(recipe="mine", attack="fna")
+    (row,) = gains_of(pd.concat([rows, rows.assign(recipe="none", ap=0.0)]), "recipe", ["none"])[
+        ["gain", "low", "high"]
+    ].to_numpy()
+    return tuple(row)
+
+
 def test_gains_that_are_all_alike_have_no_interval():
-    assert interval([np.full(5, 2.0), np.full(9, 2.0)]) == (2.0, 2.0, 2.0)
+    assert gain_of([np.full(5, 2.0), np.full(9, 2.0)]) == (2.0, 2.0, 2.0)
 
 
 def test_a_shift_moves_the_interval_with_it():
-    gain, low, high = interval(GROUPS)
+    gain, low, high = gain_of(GROUPS)
     assert low < gain < high
-    assert interval([own + 5 for own in GROUPS]) == pytest.approx((gain + 5, low + 5, high + 5))
+    assert gain_of([own + 5 for own in GROUPS]) == pytest.approx((gain + 5, low + 5, high + 5))
 
 
 def test_only_queries_that_both_were_asked_count():

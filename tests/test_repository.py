@@ -27,7 +27,7 @@ LAYERS = [
     {"defense"},
     {"report"},
     {"notebook", "gains"},
-    {"tables", "doctor"},
+    {"summary", "doctor"},
     {"profiles"},
     {"pipeline"},
     {"page", "study"},
