@@ -220,6 +220,8 @@ def _execute(path: Path, parameters: Mapping[str, Any], folder: Path, say: Any) 
     import papermill
     from nbclient.exceptions import DeadKernelError
 
+    from ddid.headless import ENGINE
+
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # frozen modules: a false alarm
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebook, output = path.stem, folder / path.name
@@ -230,6 +232,7 @@ def _execute(path: Path, parameters: Mapping[str, Any], folder: Path, say: Any) 
                 output,
                 parameters=dict(parameters),
                 kernel_name="python3",
+                engine_name=ENGINE,
                 progress_bar=False,
                 stdout_file=_Console(say),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # the kernel's own chatter

@@ -28,7 +28,7 @@ LAYERS = [
     {"report"},
     {"notebook", "gains"},
     {"summary", "doctor"},
-    {"profiles"},
+    {"profiles", "headless"},
     {"pipeline"},
     {"page", "study"},
     {"sweep"},
