@@ -13,10 +13,9 @@ from torch.nn import functional
 
 
 class Discriminator(nn.Module):
-    """Logit of "this feature is of a clean image", for features (B, D) → (B,).
+    """Logits (B,) of "this is a clean image's feature" for features (B, D).
 
-    Our choice: the features are brought to unit length first, so that their mere size cannot give
-    an attack away, and one hidden layer of `width` units with leaky rectifiers follows.
+    Our choice: one hidden layer, and unit length, so that mere size cannot give an attack away.
     """
 
     def __init__(self, dimension: int, width: int = 128) -> None:
@@ -46,17 +45,10 @@ class _Reverse(torch.autograd.Function):
 def discriminator_game(
     discriminator: Discriminator, clean: Tensor, attacked: Tensor, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """D's loss, whose gradient trains D and, reversed and times `weight`, the encoder.
+    """D's loss −E[log D(clean)] − E[log(1 − D(attacked))], for features (B, D) and (B', D).
 
-    Args:
-        discriminator: D.
-        clean: features (B, D) of clean images.
-        attacked: features (B', D) of attacked images.
-        weight: of the encoder's side, ≥ 0; 0 leaves the encoder alone.
-
-    Returns:
-        The loss −E[log D(clean)] − E[log(1 − D(attacked))], and D's accuracy as a detached scalar
-        in [0, 1]: the mean over both kinds, 0.5 is chance.
+    Its gradient trains D and, reversed and times `weight` ≥ 0, the encoder. Beside it D's accuracy,
+    detached, in [0, 1]: the mean over both kinds; 0.5 is chance.
     """
     on_clean = discriminator(_Reverse.apply(clean, weight))
     on_attacked = discriminator(_Reverse.apply(attacked, weight))

@@ -15,22 +15,13 @@ from ddid.metric.losses import smooth_labels
 
 @dataclass(frozen=True)
 class FNES:
-    """How far to extend and how much to soften.
+    """How far to extend and how much to soften; our choices, tuned where no result is measured."""
 
-    Our choice, all defaults: tuned on a street whose people appear in no result, where a real
-    extension (gamma > 1) raised robustness.
-    """
-
-    gamma: float = 1.5
-    """Extension γ ≥ 1; 1 keeps the attacked image."""
-    omega: tuple[float, float] = (0.0, 0.3)
-    """Range (a, b) within [0, 1] of ω, the part of the way back to the clean image."""
-    smooth_clean: float = 0.1
-    """λ1 in [0, 1]: smoothing of the clean image's label."""
-    smooth_attacked: float = 0.1
-    """λ2 in [0, 1]: smoothing of the attacked image's label."""
-    shift: float = 0.05
-    """υ in [0, 1]: probability moved to the farthest negative class."""
+    gamma: float = 1.5  # extension γ ≥ 1; 1 keeps the attacked image
+    omega: tuple[float, float] = (0.0, 0.3)  # range (a, b) of ω, the part of the way back
+    smooth_clean: float = 0.1  # λ1: smoothing of the clean image's label
+    smooth_attacked: float = 0.1  # λ2: smoothing of the attacked image's label
+    shift: float = 0.05  # υ: probability moved to the farthest negative class
 
     def __post_init__(self) -> None:
         require(self.gamma >= 1, f"FNES extends by gamma ≥ 1, not {self.gamma}")
@@ -44,21 +35,14 @@ class FNES:
 def draw_omega(fnes: FNES, count: int, generator: torch.Generator) -> Tensor:
     """(count,) independent draws of ω ~ U(a, b) [summary], on the generator's device."""
     low, high = fnes.omega
-    uniform = torch.rand(count, generator=generator, device=generator.device)
-    return low + (high - low) * uniform
+    return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
 
 
 def extend(images: Tensor, attacked: Tensor, omega: Tensor, gamma: float) -> Tensor:
     """x_temp = x + γ(x̂ − x); x_adv = ωx + (1 − ω)x_temp, clipped to pixels [summary].
 
-    Args:
-        images: clean x, (B, 3, H, W) in [0, 1].
-        attacked: x̂, same shape.
-        omega: (B,) in [0, 1].
-        gamma: ≥ 1.
-
-    Returns:
-        (B, 3, H, W) in [0, 1]. The distance to x may reach γ times the attack's budget.
+    Takes clean x and attacked x̂, (B, 3, H, W) in [0, 1], and ω (B,); returns (B, 3, H, W), which
+    may be up to γ times as far from x as x̂ is.
     """
     extended = torch.lerp(images, attacked, gamma)
     return torch.lerp(extended, images, omega.view(-1, 1, 1, 1)).clamp(0, 1)
@@ -67,12 +51,8 @@ def extend(images: Tensor, attacked: Tensor, omega: Tensor, gamma: float) -> Ten
 def move_probability(targets: Tensor, labels: Tensor, far: Tensor, amount: float) -> Tensor:
     """The paper's τ: move `amount` from the true class to the farthest negative one [summary].
 
-    Args:
-        targets: (B, C) rows that sum to 1.
-        labels: (B,) true classes.
-        far: (B,) classes the attack aimed at; an image whose attack aims at none has its own
-            class here, and keeps its target.
-        amount: υ in [0, 1]; a true class holding less gives all it has.
+    Takes targets (B, C), true classes (B,), and (B,) classes the attack aimed at. A true class that
+    holds less gives all it has; an image whose attack aims at none has its own class as `far`.
     """
     given = targets.gather(1, labels[:, None]).clamp(max=amount)
     return targets.scatter_add(1, labels[:, None], -given).scatter_add(1, far[:, None], given)

@@ -1,54 +1,56 @@
-"""What defences minimise: named terms of the network's answers to clean and attacked images."""
+"""What a defence minimises: named terms of a batch and of the network's answers to it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from ddid.defense.batch import Batch
-from ddid.errors import InputError
-from ddid.metric.distance import normalize
 from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
 from ddid.model import Heads
 
 Terms = dict[str, Tensor]
+"""Scalars by name."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images that are learnt from together; the attacked ones come with the attack."""
+
+    images: Tensor  # (B, 3, H, W) in [0, 1]
+    labels: Tensor  # (B,) class indices
+    targets: Tensor  # (B, C) rows that sum to 1
+    attacked: Tensor | None = None  # as `images`
+    attacked_targets: Tensor | None = None  # as `targets`
+    pool: Tensor | None = None  # (B,) only equal numbers meet in a triplet; None: all do
+
+    def take(self, rows: Tensor) -> "Batch":
+        """Some of the rows."""
+        rows = rows.to(self.labels.device)
+        some: dict[str, Any] = {n: v[rows] for n, v in vars(self).items() if v is not None}
+        return Batch(**some)
+
+
+def forward_both(
+    forward: Callable[..., Heads], batch: Batch, *, on_clean: bool = True
+) -> tuple[Heads | None, Heads | None]:
+    """Outputs for clean and attacked images, which share the statistics of BatchNorm."""
+    if batch.attacked is None:
+        return forward(batch.images, heads=True), None
+    if not on_clean:
+        return None, forward(batch.attacked, heads=True)
+    together = forward(torch.cat([batch.images, batch.attacked]), heads=True)
+    clean, attacked = zip(*(output.chunk(2) for output in together), strict=True)
+    return Heads(*clean), Heads(*attacked)
 
 
 def identity_terms(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:
     """ℓ = L_cls + L_tri on clean and attacked images, each where there are such [summary]."""
+    kinds = {"clean": (clean, batch.targets), "attacked": (attacked, batch.attacked_targets)}
     terms = {}
-    if clean is not None:
-        terms["clean_cls"] = soft_cross_entropy(clean.logits, batch.targets)
-        terms["clean_tri"] = batch_hard_triplet(clean.feature, batch.labels, pool=batch.pool)
-    if attacked is not None and batch.attacked_targets is not None:
-        terms["attacked_cls"] = soft_cross_entropy(attacked.logits, batch.attacked_targets)
-        terms["attacked_tri"] = batch_hard_triplet(attacked.feature, batch.labels, pool=batch.pool)
+    for kind, (heads, targets) in kinds.items():
+        if heads is not None and targets is not None:
+            terms[f"{kind}_cls"] = soft_cross_entropy(heads.logits, targets)
+            terms[f"{kind}_tri"] = batch_hard_triplet(heads.feature, batch.labels, pool=batch.pool)
     return terms
-
-
-def both(clean: Heads | None, attacked: Heads | None) -> tuple[Heads, Heads]:
-    """The two outputs of a loss that compares them.
-
-    Raises:
-        InputError: the recipe does not produce both.
-    """
-    if clean is None or attacked is None:
-        raise InputError("this loss compares clean and attacked images: give the recipe a `craft`")
-    return clean, attacked
-
-
-def unit(heads: Heads) -> Tensor:
-    """Embeddings (B, D) at unit length: the cosine space in which galleries are ranked."""
-    return normalize(heads.embedding)
-
-
-def same_identity(labels: Tensor) -> Tensor:
-    """(B, B) booleans: whether two rows of labels (B,) are one identity; true on the diagonal."""
-    return labels[:, None] == labels[None, :]
-
-
-def accuracies(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:
-    """Share of images the classifier names rightly, in [0, 1]."""
-    outputs = {"clean_accuracy": clean, "attacked_accuracy": attacked}
-    return {
-        name: (heads.logits.argmax(1) == batch.labels).float().mean()
-        for name, heads in outputs.items()
-        if heads is not None
-    }

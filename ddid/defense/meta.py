@@ -13,59 +13,46 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ddid.attack.scene import Scene
 from ddid.errors import require
 
+Craft = Callable[[Scene], Tensor]
+"""An inner attack, as in `ddid.attack`: a scene to its images, attacked, in [0, 1]."""
 Forward = Callable[..., Any]
 """The network as a function of images, with some parameters θ inside."""
+SPLITS = ("identity", "camera", "random")
 
 
 @dataclass(frozen=True)
 class Meta:
     """How the self-meta step splits and looks ahead. Our choices, the split by identity apart."""
 
-    rate: float = 0.01
-    """Inner rate α ≥ 0."""
-    second_order: bool = False
-    """Differentiate through ∇L_mtrain; dearer, and no better when measured."""
-    split: Literal["identity", "camera", "random"] = "identity"
-    """What the halves do not share. The paper's: identities."""
-    attacks: tuple[str, ...] = ()
-    """Attacks on the meta-test half, one drawn for every step; none for the recipe's own."""
-    ahead: bool = False
-    """Attack the meta-test half at θ_temp, where its loss is taken, instead of at θ."""
+    rate: float = 0.01  # inner rate α ≥ 0
+    second_order: bool = False  # differentiate through ∇L_mtrain; dearer, no better when measured
+    split: Literal["identity", "camera", "random"] = "identity"  # what the halves do not share
+    attacks: tuple[Craft, ...] = ()  # on the meta-test half, one drawn a step; none: the recipe's
+    ahead: bool = False  # attack the meta-test half at θ_temp, where its loss is taken, not at θ
 
     def __post_init__(self) -> None:
         require(self.rate >= 0, f"the inner rate of self-meta learning is {self.rate}: give ≥ 0")
-        known = ("identity", "camera", "random")
-        require(
-            self.split in known,
-            f"self-meta learning splits by {', '.join(known)}, not {self.split!r}",
-        )
+        known = self.split in SPLITS
+        require(known, f"self-meta learning splits by {', '.join(SPLITS)}, not {self.split!r}")
 
 
 def split_rows(
     labels: Tensor, camids: Tensor, split: str, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Rows of the meta-train and of the meta-test half; all on the host.
+    """Rows of the meta-train and of the meta-test half of `labels` (B,) and `camids` (B,).
 
     Whole groups go to either side: identities, cameras, or single images (`random`). They come
-    in random order, and the meta-train side takes them until it holds half of the images.
-
-    Args:
-        labels: (B,) class labels.
-        camids: (B,) cameras.
-        split: identity, camera or random.
-        generator: order of the groups.
-
-    Raises:
-        InputError: the batch holds a single group, so there is nothing to split.
+    in random order, and the meta-train side takes them until it holds half of the images. All on
+    the host. Raises InputError for a batch that is a single group.
     """
     groups = {"identity": labels, "camera": camids, "random": torch.arange(len(labels))}[split]
     _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
     require(
         len(sizes) >= 2,
-        f"a batch with one {split} cannot be split by {split} into two halves: "
-        "put more into a batch, or split by another key",
+        f"a batch with one {split} cannot be split by {split}: enlarge it, or split by another key",
     )
     order = torch.randperm(len(sizes), generator=generator)
     before = sizes[order].cumsum(0) - sizes[order]
@@ -86,7 +73,7 @@ def meta_backward(
 
     First order takes ∇L_mtest at θ_temp as if θ_temp did not depend on ∇L_mtrain (Finn et al.
     2017): the cost of one plain step on the two halves. Second order differentiates through it.
-    Parameters outside `net` that the losses use get their gradients from both halves.
+    Parameters outside `net`, which holds θ, get their gradients from both halves.
 
     Args:
         net: holds θ.

@@ -5,25 +5,17 @@ The training loop is the same for all of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
-
-from torch import Tensor
+from typing import Any, Literal
 
 from ddid.attack.budget import Budget
-from ddid.attack.scene import Scene
 from ddid.attack.seen import fna
-from ddid.defense.batch import Batch
 from ddid.defense.fnes import FNES
-from ddid.defense.losses import Terms, identity_terms
-from ddid.defense.meta import Meta
+from ddid.defense.losses import Batch, Terms, identity_terms
+from ddid.defense.meta import Craft, Meta
 from ddid.errors import require
-from ddid.model import Heads
 
-Craft = Callable[[Scene], Tensor]
-"""An inner attack, as in `ddid.attack`: a scene to its images, attacked, in [0, 1]."""
-Loss = Callable[[Batch, Heads | None, Heads | None], Terms]
-"""Batch, outputs for clean images, outputs for attacked images → named scalars to be summed."""
-
+Loss = Callable[[Batch, Any, Any], Terms]
+"""Batch, `Heads` of clean and of attacked images (None: there are none) → terms to be summed."""
 Part = Literal["guides", "statistics", "triplets"]
 
 
@@ -33,8 +25,7 @@ class Card:
 
     paper: str
     idea: str
-    ours: str = ""
-    """What the paper leaves open and we chose, or what we changed to compare on equal terms."""
+    ours: str = ""  # what the paper leaves open, or what we changed to compare on equal terms
 
 
 @dataclass(frozen=True)
@@ -43,42 +34,30 @@ class Recipe:
 
     name: str
     card: Card
-    craft: Craft | None = fna
-    """Inner attack; None trains on clean images only."""
+    craft: Craft | None = fna  # inner attack; None: train on clean images only
     loss: Loss = identity_terms
-    on_clean: bool = True
-    """Whether clean images go through the network too."""
-    needs_source: bool = False
-    """Whether an undefended network is trained first, the scene's `surrogate`."""
+    on_clean: bool = True  # clean images go through the network too
+    needs_source: bool = False  # train an undefended network first, the scene's `surrogate`
     fnes: FNES | None = None
-    discriminator: float = 0.0
-    """Weight of the encoder's side of the discriminator's game; 0 leaves the game out."""
+    discriminator: float = 0.0  # weight of the encoder's side of the game; 0 leaves it out
     meta: Meta | None = None
+    # What takes two halves of a batch, split by identity, for two batches: the attack's guides,
+    # BatchNorm's statistics, the triplets.
     by_half: tuple[Part, ...] = ()
-    """What takes two halves of a batch, split by identity, for two batches: the attack's guides,
-    BatchNorm's statistics, the pool of the triplets."""
-    eps: float = 0.0
-    """Size of the inner attack, with its step in proportion; 0 for everybody's."""
-    attack_steps: int = 0
-    """Steps of the inner attack, each as much smaller as there are more; 0 for everybody's."""
-    average: float = 0.0
-    """Half-life of a moving average of the weights (see `ddid.training.Fit`); 0 for none."""
+    eps: float = 0.0  # of the inner attack, with its step in proportion; 0 for everybody's
+    attack_steps: int = 0  # each as much smaller as there are more; 0 for everybody's
+    average: float = 0.0  # see `ddid.training.Fit`
 
     def __post_init__(self) -> None:
-        modules = self.fnes or self.discriminator
-        require(
-            self.craft is not None or not modules,
-            f"{self.name}: FNES and the discriminator want attacked images, and this recipe "
-            "attacks none",
-        )
+        changed = self.fnes or self.discriminator or self.by_half or self.eps or self.attack_steps
+        require(bool(self.craft or not changed), f"{self.name}: this recipe attacks no images")
         require(
             self.craft is fna or not self.fnes,
             f"{self.name}: FNES follows the class that FNA aims at, and this attack is another",
         )
         require(
-            self.on_clean or not self.discriminator,
-            f"{self.name}: the discriminator compares clean and attacked images, and this recipe "
-            "learns from attacked ones only",
+            self.on_clean or not (self.discriminator or self.by_half),
+            f"{self.name}: clean and attacked images are wanted, but it learns from attacked ones",
         )
 
     def spend(self, budget: Budget) -> Budget:

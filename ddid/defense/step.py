@@ -1,25 +1,28 @@
 """One training step: attack the batch, stretch and soften it, and collect the gradient."""
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddid.attack.budget import Budget
 from ddid.attack.scene import Scene
 from ddid.attack.seen import fna
-from ddid.defense.batch import Batch, Rows, forward_both, in_order
 from ddid.defense.discriminator import Discriminator, discriminator_game
 from ddid.defense.fnes import draw_omega, extend, soften
-from ddid.defense.losses import Terms, accuracies
-from ddid.defense.meta import Forward, Meta, meta_backward, split_rows
-from ddid.defense.recipe import Craft, Recipe
+from ddid.defense.losses import Batch, Terms, forward_both
+from ddid.defense.meta import Craft, Forward, Meta, meta_backward, split_rows
+from ddid.defense.recipe import Recipe
 from ddid.metric.losses import SMOOTHING, smooth_labels
 from ddid.model import Heads, ReIDNet
 from ddid.seeds import seed_of
+
+Rows = tuple[Tensor, ...]
+"""Row numbers of the two halves of a batch, on the host; empty where a recipe wants none."""
+Seen = defaultdict[str, list[Tensor]]
 
 
 class Draw:
@@ -39,8 +42,6 @@ class Learner:
     budget: Budget
     discriminator: Discriminator | None = None
     source: ReIDNet | None = None
-    pool: tuple[Craft, ...] = ()
-    """The attacks that `recipe.meta.attacks` names."""
 
     def batch(self, images: Tensor, labels: Tensor) -> Batch:
         """Images and labels with the targets of clean images."""
@@ -48,56 +49,52 @@ class Learner:
         smoothing = fnes.smooth_clean if fnes else SMOOTHING
         return Batch(images, labels, smooth_labels(labels, classes, smoothing))
 
-    def gradient(self, batch: Batch, halves: Rows | None, draw: Draw) -> Terms:
+    def halves(self, labels: Tensor, camids: Tensor, draw: Draw) -> Rows:
+        """Rows of two halves, where the recipe wants such; arguments on the host."""
+        meta = self.recipe.meta
+        if not meta and not self.recipe.by_half:
+            return ()
+        return split_rows(labels, camids, meta.split if meta else "identity", draw.host)
+
+    def gradient(self, batch: Batch, halves: Rows, draw: Draw) -> Terms:
         """Add the gradient of the recipe's whole loss to every `.grad`; they start empty.
 
-        Returns:
-            Loss terms and accuracies by name, detached; with self-meta, means over the halves.
+        Returns loss terms and accuracies, detached; with self-meta, means over the halves.
         """
-        seen: dict[str, list[Tensor]] = defaultdict(list)
-        if self.recipe.meta and halves:
+        seen: Seen = defaultdict(list)
+        if self.recipe.meta:
             self.meta_gradient(self.recipe.meta, batch, halves, draw, seen)
         else:
             batch = self.attack_whole(batch, halves, draw)
             self.loss(batch, self.net, seen, halves).backward()
         return {name: torch.stack(values).mean() for name, values in seen.items()}
 
-    def meta_gradient(
-        self, meta: Meta, batch: Batch, halves: Rows, draw: Draw, seen: dict[str, list[Tensor]]
-    ) -> None:
+    def meta_gradient(self, meta: Meta, batch: Batch, halves: Rows, draw: Draw, seen: Seen) -> None:
         """L_mtrain(θ) + L_mtest(θ_temp); each half has guides of its own, for they never meet."""
-        other = self.meta_test_craft(draw)
+        craft = self.recipe.craft
+        if meta.attacks:
+            craft = meta.attacks[int(torch.randint(len(meta.attacks), (), generator=draw.host))]
         train, test = (batch.take(rows) for rows in halves)
         train = self.attack(train, self.net, draw)
         if not meta.ahead:
-            test = self.attack(test, self.net, draw, other)
+            test = self.attack(test, self.net, draw, craft)
 
-        def tested(forward: Forward) -> Tensor:
-            half = self.attack(test, forward, draw, other) if meta.ahead else test
+        def meta_test(forward: Forward) -> Tensor:
+            half = self.attack(test, forward, draw, craft) if meta.ahead else test
             return self.loss(half, forward, seen)
 
-        meta_backward(self.net, lambda forward: self.loss(train, forward, seen), tested, meta)
+        meta_backward(self.net, lambda forward: self.loss(train, forward, seen), meta_test, meta)
 
-    def meta_test_craft(self, draw: Draw) -> Craft | None:
-        """The recipe's own attack, or one of the pool."""
-        if not self.pool:
-            return self.recipe.craft
-        return self.pool[int(torch.randint(len(self.pool), (), generator=draw.host))]
-
-    def attack_whole(self, batch: Batch, halves: Rows | None, draw: Draw) -> Batch:
+    def attack_whole(self, batch: Batch, halves: Rows, draw: Draw) -> Batch:
         """The batch attacked, with what the recipe's `by_half` says kept within halves."""
-        split = self.recipe.by_half if halves else ()
-        if halves and "triplets" in split:
-            pool = in_order([torch.full_like(rows, i) for i, rows in enumerate(halves)], halves)
-            batch = replace(batch, pool=pool.to(batch.labels.device))
-        if not halves or "guides" not in split:
+        if "triplets" in self.recipe.by_half:
+            second = halves[1].to(batch.labels.device)
+            batch = replace(batch, pool=torch.zeros_like(batch.labels).index_fill(0, second, 1))
+        if "guides" not in self.recipe.by_half:
             return self.attack(batch, self.net, draw)
         parts = [self.attack(batch.take(rows), self.net, draw) for rows in halves]
-        attacked, targets = (
-            in_order([getattr(part, name) for part in parts], halves)
-            for name in ("attacked", "attacked_targets")
-        )
-        return replace(batch, attacked=attacked, attacked_targets=targets)
+        made = in_order([(part.attacked, part.attacked_targets) for part in parts], halves)
+        return replace(batch, attacked=made[0], attacked_targets=made[1])
 
     def attack(
         self, batch: Batch, forward: Forward, draw: Draw, craft: Craft | None = None
@@ -110,8 +107,9 @@ class Learner:
         if craft is None:
             return batch
         scene = self.scene(batch, forward, draw)
-        with evaluating(self.net):
-            attacked = craft(scene).detach()
+        self.net.eval()
+        attacked = craft(scene).detach()
+        self.net.train()
         if fnes is None:
             return replace(batch, attacked=attacked, attacked_targets=batch.targets)
         far = scene.guides.far_pid if craft is fna else batch.labels
@@ -127,48 +125,37 @@ class Learner:
         return replace(scene, surrogate=replace(scene, embed=self.source)) if self.source else scene
 
     def loss(
-        self,
-        batch: Batch,
-        forward: Forward,
-        seen: dict[str, list[Tensor]] | None = None,
-        halves: Rows | None = None,
+        self, batch: Batch, forward: Forward, seen: Seen | None = None, halves: Rows = ()
     ) -> Tensor:
-        """The recipe's terms, summed; `seen` gets each of them, and accuracies."""
+        """The recipe's terms, summed; `seen` gets each of them, and accuracies in [0, 1]."""
         clean, attacked = self.outputs(batch, forward, halves)
-        terms, shares = self.recipe.loss(batch, clean, attacked), accuracies(batch, clean, attacked)
+        terms, shares = self.recipe.loss(batch, clean, attacked), {}
+        for name, heads in (("clean_accuracy", clean), ("attacked_accuracy", attacked)):
+            if heads is not None:
+                shares[name] = (heads.logits.argmax(1) == batch.labels).float().mean()
         if self.discriminator is not None and clean is not None and attacked is not None:
             terms["discriminator"], shares["discriminator_accuracy"] = discriminator_game(
                 self.discriminator, clean.feature, attacked.feature, self.recipe.discriminator
             )
         total = torch.stack(list(terms.values())).sum()
-        for name, value in {"loss": total, **terms, **shares}.items():
-            if seen is not None:
+        if seen is not None:
+            for name, value in {"loss": total, **terms, **shares}.items():
                 seen[name].append(value.detach())
         return total
 
     def outputs(
-        self, batch: Batch, forward: Forward, halves: Rows | None
+        self, batch: Batch, forward: Forward, halves: Rows
     ) -> tuple[Heads | None, Heads | None]:
-        """What the network answers to clean and attacked images."""
+        """What the network answers to clean and to attacked images."""
         on_clean = self.recipe.on_clean
         if not halves or "statistics" not in self.recipe.by_half:
             return forward_both(forward, batch, on_clean=on_clean)
-        parts = [forward_both(forward, batch.take(rows), on_clean=on_clean) for rows in halves]
-        return in_order(parts, halves)
-
-    def halves(self, labels: Tensor, camids: Tensor, draw: Draw) -> Rows | None:
-        """Rows of two halves, where the recipe wants such; arguments on the host."""
-        meta = self.recipe.meta
-        if not meta and not self.recipe.by_half:
-            return None
-        return split_rows(labels, camids, meta.split if meta else "identity", draw.host)
+        parts = [forward_both(forward, batch.take(rows)) for rows in halves]
+        clean, attacked = (Heads(*in_order(kind, halves)) for kind in zip(*parts, strict=True))
+        return clean, attacked
 
 
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, and back in training mode."""
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train()
+def in_order(parts: Sequence[Any], halves: Rows) -> list[Tensor]:
+    """Tensors that each half gave, in the order of the whole batch."""
+    order = torch.cat(halves).argsort()
+    return [torch.cat(values)[order.to(values[0].device)] for values in zip(*parts, strict=True)]

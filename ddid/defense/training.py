@@ -11,8 +11,8 @@ from ddid.attack.budget import Budget
 from ddid.data.images import Augment, ImageSet, to_unit
 from ddid.defense.discriminator import Discriminator
 from ddid.defense.losses import Terms
-from ddid.defense.recipe import Card, Craft, Recipe
-from ddid.defense.recipes import find_recipe, meta_pool
+from ddid.defense.recipe import Card, Recipe
+from ddid.defense.recipes import find_recipe
 from ddid.defense.step import Draw, Learner
 from ddid.errors import require
 from ddid.identity import identity
@@ -27,22 +27,17 @@ LAYOUT = torch.channels_last  # our choice: measured faster on CPUs, by half in 
 class TrainConfig(Fit):
     """What is the same for every recipe in a fair comparison; see `Fit` for the loop's part.
 
-    Our choice where nothing else is said: what trains in minutes on a CPU; tuned on a street
-    whose people appear in no result.
+    Our choice: what trains in minutes on a CPU; tuned on a street whose people appear in no result.
     """
 
     steps: int = 300
     lr: float = 1e-3
     weight_decay: float = 5e-4
     backbone: str = "resnet-tiny"
-    weights: str = ""
-    """Folder or hub name of pretrained backbone weights; empty for random ones."""
-    identities: int = 16
-    """P identities a batch (Hermans et al. 2017) …"""
-    images_per_identity: int = 4
-    """… with K images each."""
-    eps: float = 8 / 255
-    """Budget of the inner attack, in fractions of the pixel range [summary]."""
+    weights: str = ""  # folder or hub name of pretrained backbone weights; empty: random ones
+    identities: int = 16  # P in a batch (Hermans et al. 2017) …
+    images_per_identity: int = 4  # … with K images each
+    eps: float = 8 / 255  # budget of the inner attack, in fractions of the pixel range [summary]
     attack_step: float = 4 / 255
     attack_steps: int = 3
 
@@ -89,7 +84,7 @@ def train(
         source = None
         if recipe.needs_source:
             source = train("none", train_set, config, folder / "source", progress, backbone)
-        task = Defence(recipe, train_set, config, source, backbone, meta_pool(recipe))
+        task = Defence(recipe, train_set, config, source, backbone)
         fit(task, replace(config, average=recipe.average), folder, key, progress)
     return load_model(folder, backbone).to(Accelerator().device)
 
@@ -101,7 +96,6 @@ def training_key(
     weights = Path(config.weights)
     return identity(
         recipe=replace(recipe, name="", card=Card("", "")),
-        pool=meta_pool(recipe),
         config=config,
         backbone=backbone,
         weights=weights if config.weights and weights.is_dir() else config.weights,
@@ -121,7 +115,6 @@ class Defence:
         config: TrainConfig,
         source: ReIDNet | None = None,
         backbone: nn.Module | None = None,
-        pool: tuple[Craft, ...] = (),
     ) -> None:
         self.name, self.config = recipe.name, config
         accelerator = Accelerator()
@@ -134,9 +127,8 @@ class Defence:
             torch.manual_seed(config.seed)
             net = ReIDNet(shape, config.weights, backbone).to(self.device)
             judge = Discriminator(net.width).to(self.device) if recipe.discriminator else None
-        self.learner = Learner(recipe, net, config.budget, judge, source, pool)
-        parts = {"net": net, "discriminator": judge}
-        self.modules = nn.ModuleDict({n: m for n, m in parts.items() if m is not None})
+        self.learner = Learner(recipe, net, config.budget, judge, source)
+        self.modules = nn.ModuleDict({"net": net} | ({"discriminator": judge} if judge else {}))
         self.counted: list[nn.Module] = [net] if source is None else [net, source]
         self.feed = Feed(train_set.images, self.device)
         self.labels, self.camids = train_set.labels, train_set.camids
@@ -152,15 +144,13 @@ class Defence:
 
     def save(self, folder: Path) -> None:
         """Write the network."""
-        notes = {"recipe": self.name, "training": asdict(self.config)}
-        save_model(self.learner.net, folder, **notes)
+        save_model(self.learner.net, folder, recipe=self.name, training=asdict(self.config))
 
 
 def own_share(train_set: ImageSet, config: TrainConfig, accelerator: Accelerator) -> Tensor:
     """Row indices (steps, B) of this process' part of every batch, whole identities each.
 
-    Raises:
-        InputError: the identities of a batch do not go round, or leave a process with one.
+    Raises InputError if the identities of a batch do not go round, or leave a process with one.
     """
     count, identities = accelerator.num_processes, config.identities
     require(
@@ -168,6 +158,7 @@ def own_share(train_set: ImageSet, config: TrainConfig, accelerator: Accelerator
         f"batches of {identities} identities for {count} process(es): give a multiple of {count}, "
         f"at least {2 * count}, so that every process sees two identities",
     )
-    shape = (identities, config.images_per_identity)
-    batches = pk_batches(train_set.labels, *shape, config.steps, config.seed)
+    batches = pk_batches(
+        train_set.labels, identities, config.images_per_identity, config.steps, config.seed
+    )
     return batches.chunk(count, dim=1)[accelerator.process_index]

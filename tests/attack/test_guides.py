@@ -58,7 +58,7 @@ def test_an_identity_without_guides_is_named():
 
 def test_one_identity_is_not_enough():
     with pytest.raises(InputError, match="two identities"):
-        among(torch.randn(3, 6), torch.ones(3))
+        among(torch.randn(3, 6), torch.ones(3, dtype=torch.long))
 
 
 @pytest.mark.parametrize("bad", [torch.full((3, 6), torch.nan), torch.randn(3, 6, 1)])

@@ -12,7 +12,7 @@ from ddid.attack.seen import fna
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
 from ddid.defense.recipe import Recipe
-from ddid.defense.recipes import find_recipe, meta_pool, recipes, tuned
+from ddid.defense.recipes import batch_attacks, find_recipe, recipes, tuned
 from ddid.defense.recipes.hm import hardest, hardness
 from ddid.defense.training import train
 from ddid.errors import InputError
@@ -129,18 +129,18 @@ def test_a_name_changes_the_attack_and_averages_weights():
     ("name", "sentence"),
     [
         ("magic", "no recipe 'magic': choose one of act"),
-        ("metric_at+magic", "no recipe 'metric_at.magic': say BASE"),
+        ("metric_at+magic", "no recipe 'metric_at.magic': choose one of act"),
         ("metric_at fnes", "no recipe"),
         ("metric_at+fnes7", "no recipe 'metric_at.fnes7'"),
         ("metric_at+eps10", "no recipe"),
         ("metric_at-eps", "no recipe"),
-        ("metric_at-eps0", "eps0 is no attack"),
-        ("metric_at-fnes", "fnes is off already"),
-        ("ddid+meta", "meta is on already"),
-        ("ddid+ema+ema", "averaged already"),
-        ("none+fnes", "this recipe attacks none"),
-        ("none-eps10", "there is no inner attack"),
-        ("goat+discriminator", "learns from attacked ones only"),
+        ("metric_at-eps0", "no recipe"),
+        ("metric_at-fnes", "-fnes changes nothing"),
+        ("ddid+meta", ".meta changes nothing"),
+        ("ddid+ema+ema", ".ema changes nothing"),
+        ("none+fnes", "this recipe attacks no images"),
+        ("none-eps10", "this recipe attacks no images"),
+        ("goat+discriminator", "it learns from attacked ones"),
         ("classifier_at+fnes", "the class that FNA aims at"),
     ],
 )
@@ -169,9 +169,7 @@ def test_settings_reach_the_modules_that_are_on():
 
 
 def test_a_pool_of_attacks_is_looked_up_and_checked():
-    pooled = replace(find_recipe("ddid"), meta=Meta(attacks=("fna", "color")))
-    assert meta_pool(pooled)[0] is fna
-    assert meta_pool(find_recipe("ddid")) == ()
+    assert batch_attacks(["fna", "color"])[0] is fna
     for name in ("universal", "gallery", "transfer"):
         with pytest.raises(InputError, match=f"cannot use the attack '{name}'"):
-            meta_pool(replace(pooled, meta=Meta(attacks=(name,))))
+            batch_attacks([name])

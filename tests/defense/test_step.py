@@ -9,11 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddid.attack.budget import Budget
 from ddid.attack.seen import fna, sma
-from ddid.defense.batch import forward_both, in_order
 from ddid.defense.fnes import FNES
+from ddid.defense.losses import forward_both
 from ddid.defense.meta import Meta
-from ddid.defense.recipes import find_recipe, meta_pool, recipes
-from ddid.defense.step import Draw, Learner
+from ddid.defense.recipes import batch_attacks, find_recipe, recipes
+from ddid.defense.step import Draw, Learner, in_order
 from ddid.defense.training import Defence
 from ddid.model import ModelConfig, ReIDNet
 from ddid.training.loop import Loop
@@ -29,7 +29,7 @@ def learner(recipe, seed=0):
     torch.manual_seed(seed)
     net = ReIDNet(ModelConfig(6, height=32, width=16))
     nn.init.normal_(net.classifier.weight, std=0.1)
-    return Learner(recipe, net.train(), Budget(8 / 255, 4 / 255, 2), pool=meta_pool(recipe))
+    return Learner(recipe, net.train(), Budget(8 / 255, 4 / 255, 2))
 
 
 @pytest.fixture
@@ -45,9 +45,10 @@ def gradient(learner):
 
 def test_halves_of_two_batches_come_back_in_order():
     values = torch.arange(8.0)
-    parts = [values[rows] for rows in HALVES]
-    assert torch.equal(in_order(parts, HALVES), values)
-    assert in_order([None, None], HALVES) is None
+    parts = [(values[rows], -values[rows]) for rows in HALVES]
+    ordered = in_order(parts, HALVES)
+    assert torch.equal(ordered[0], values)
+    assert torch.equal(ordered[1], -values)
 
 
 def test_clean_and_attacked_outputs_come_back_in_order(batch):
@@ -87,7 +88,7 @@ def test_attacks_of_the_pool_that_aim_at_nobody_move_no_label(batch):
 
 
 def test_the_pool_attacks_the_meta_test_half_alone(batch):
-    meta, crafted = Meta(attacks=("sma", "ifgsm")), []
+    meta, crafted = Meta(attacks=batch_attacks(["sma", "ifgsm"])), []
 
     def spy(self, batch, forward, draw, craft=None):
         crafted.append(craft or self.recipe.craft)
@@ -120,7 +121,7 @@ def test_half_batches_are_self_meta_without_looking_ahead(batch):
 def test_each_part_kept_within_halves_changes_the_gradient(part, batch):
     plain = learner("metric_at")
     kept = learner(replace(find_recipe("metric_at"), by_half=(part,)))
-    plain.gradient(batch, None, Draw(5, CPU))
+    plain.gradient(batch, (), Draw(5, CPU))
     kept.gradient(batch, HALVES, Draw(5, CPU))
     assert not torch.allclose(gradient(plain), gradient(kept), rtol=1e-3)
 

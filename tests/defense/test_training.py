@@ -9,7 +9,7 @@ from ddid.attack.seen import sma
 from ddid.defense.fnes import FNES
 from ddid.defense.losses import identity_terms
 from ddid.defense.meta import Meta
-from ddid.defense.recipes import find_recipe
+from ddid.defense.recipes import batch_attacks, find_recipe
 from ddid.defense.training import TrainConfig, train, training_key
 from ddid.errors import InputError
 from ddid.model import ModelConfig, ReIDNet
@@ -164,7 +164,7 @@ def test_a_backbone_of_ones_own_is_trained_and_left_as_it_was(colours, short, tm
 def test_editing_an_attack_that_no_recipe_uses_trains_nothing_again(colours, short, monkeypatch):
     from ddid.attack import objectives
 
-    pooled = replace(find_recipe("ddid"), meta=Meta(attacks=("color",)))
+    pooled = replace(find_recipe("ddid"), meta=Meta(attacks=batch_attacks(["color"])))
     trained = [find_recipe("metric_at"), pooled]
     keys = [training_key(recipe, colours, short) for recipe in trained]
     monkeypatch.setattr(objectives, "odfa", lambda guides: None)

@@ -7,24 +7,26 @@ another inner attack. `ddid+ema`: a moving average of the weights. Several may f
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ddid.attack import find_attack
 from ddid.defense.fnes import FNES
-from ddid.defense.meta import Meta
-from ddid.defense.recipe import Craft, Recipe
+from ddid.defense.meta import Craft, Meta
+from ddid.defense.recipe import Recipe
 from ddid.errors import require
 
-MODULES: dict[str, Any] = {"fnes": FNES(), "discriminator": 0.1, "meta": Meta()}
-"""The paper's three modules as `+MODULE` switches them on. Weight 0.1 is our choice."""
-NUMBERS: dict[str, Callable[[Recipe, int], Recipe]] = {
-    "eps": lambda recipe, number: replace(recipe, eps=number / 255),
-    "steps": lambda recipe, number: replace(recipe, attack_steps=number),
+SWITCHES: dict[str, dict[str, Any]] = {
+    "+fnes": {"fnes": FNES()},
+    "-fnes": {"fnes": None},
+    "+discriminator": {"discriminator": 0.1},  # our choice
+    "-discriminator": {"discriminator": 0.0},
+    "+meta": {"meta": Meta()},
+    "-meta": {"meta": None},
+    "+ema": {"average": 0.05},  # our choice: after 300 steps it forgets one half in 15
 }
-EMA = 0.05  # our choice: at the end of 300 steps the average forgets one half in 15
-GRAMMAR = "BASE followed by +MODULE, -MODULE (fnes, discriminator, meta), -epsN, -stepsN or +ema"
+GRAMMAR = f"followed by {', '.join(SWITCHES)}, -epsN or -stepsN"
 
 
 def recipes() -> dict[str, Recipe]:
@@ -44,59 +46,44 @@ def find_recipe(name: str) -> Recipe:
         InputError: there is none, or a change that changes nothing.
     """
     known = recipes()
-    bases = [base for base in known if name == base or name[len(base) :][:1] in ("+", "-")]
-    base = max((b for b in bases if name.startswith(b)), key=len, default="")
-    changes = re.findall(r"([+-])([a-z]+)(\d*)", name[len(base) :])
-    whole = "".join("".join(change) for change in changes)
-    require(
-        bool(base) and base + whole == name,
-        f"no recipe {name!r}: choose one of {', '.join(known)}, or {GRAMMAR}",
-    )
-    recipe = known[base]
-    for sign, word, number in changes:
-        recipe = replace(_changed(recipe, name, sign, word, number), name=name)
+    base, *words = re.split(r"(?=[+-])", name)
+    changes = [_change(word) for word in words]
+    choices = f"choose one of {', '.join(known)}, {GRAMMAR}"
+    require(base in known and all(changes), f"no recipe {name!r}: {choices}")
+    recipe = replace(known[base], name=name)
+    for word, change in zip(words, changes, strict=True):
+        before, recipe = recipe, replace(recipe, **change)
+        require(recipe != before, f"{name}: {word} changes nothing")
     return recipe
 
 
-def _changed(recipe: Recipe, name: str, sign: str, word: str, number: str) -> Recipe:
-    if word in MODULES and not number:
-        there = bool(getattr(recipe, word))
-        require(there == (sign == "-"), f"{name}: {word} is {'on' if there else 'off'} already")
-        off = 0.0 if word == "discriminator" else None
-        change: dict[str, Any] = {"name": name, word: off if there else MODULES[word]}
-        return replace(recipe, **change)
-    if (sign, word, number) == ("+", "ema", ""):
-        require(not recipe.average, f"{name}: the weights are averaged already")
-        return replace(recipe, average=EMA)
-    require(sign == "-" and word in NUMBERS and bool(number), f"no recipe {name!r}: say {GRAMMAR}")
-    require(int(number) > 0, f"{name}: {word}{number} is no attack: give a number of at least 1")
-    require(recipe.craft is not None, f"{name}: there is no inner attack to change")
-    return NUMBERS[word](recipe, int(number))
+def _change(word: str) -> dict[str, Any]:
+    """What a word at the end of a name sets; nothing if it is no change."""
+    number = re.fullmatch(r"-(eps|steps)([1-9]\d*)", word)
+    if not number:
+        return SWITCHES.get(word, {})
+    value = int(number[2])
+    return {"eps": value / 255} if number[1] == "eps" else {"attack_steps": value}
 
 
 def tuned(recipe: Recipe, fnes: FNES, meta: Meta, discriminator: float) -> Recipe:
     """The recipe with these settings for the modules it has switched on."""
-    return replace(
-        recipe,
-        fnes=fnes if recipe.fnes else None,
-        meta=meta if recipe.meta else None,
-        discriminator=discriminator if recipe.discriminator else 0.0,
-    )
+    given = {"fnes": fnes, "meta": meta, "discriminator": discriminator}
+    on: dict[str, Any] = {name: value for name, value in given.items() if getattr(recipe, name)}
+    return replace(recipe, **on)
 
 
-def meta_pool(recipe: Recipe) -> tuple[Craft, ...]:
-    """The attacks that the recipe's self-meta step names for its meta-test half.
+def batch_attacks(names: Sequence[str]) -> tuple[Craft, ...]:
+    """Attacks by name for a meta-test half: such as need no more than a batch.
 
     Raises:
-        InputError: one that is unknown, learns from more than a batch, or needs what training has
-            not: a gallery, another model.
+        InputError: one that is unknown, or learns from or asks for more.
     """
-    names = recipe.meta.attacks if recipe.meta else ()
-    for name in names:
-        found = find_attack(name)
+    found = [find_attack(name) for name in names]
+    for entry in found:
         require(
-            not found.whole and found.family != "gallery" and name != "transfer",
-            f"self-meta learning cannot use the attack {name!r}, which needs more than a batch: "
-            "choose one such as fna, sma, ifgsm, mifgsm or color",
+            not entry.whole and entry.family != "gallery" and not entry.surrogate,
+            f"self-meta learning cannot use the attack {entry.name!r}, which needs more than a "
+            "batch: choose one such as fna, sma, ifgsm, mifgsm or color",
         )
-    return tuple(find_attack(name).craft for name in names)
+    return tuple(entry.craft for entry in found)

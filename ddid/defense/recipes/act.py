@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from ddid.attack.scene import Scene
-from ddid.defense.batch import Batch
-from ddid.defense.losses import Terms, both, same_identity
+from ddid.defense.losses import Batch, Terms
 from ddid.defense.recipe import Card, Recipe
 from ddid.metric.distance import normalize
 from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
@@ -22,8 +21,8 @@ CARD = Card(
 
 def collapse(scene: Scene) -> Tensor:
     """Move every image and its nearest negative towards each other."""
-    clean = scene.guides.own
-    near = torch.cdist(clean, clean).masked_fill(same_identity(scene.pids), torch.inf).argmin(1)
+    clean, same = scene.guides.own, scene.pids[:, None] == scene.pids
+    near = torch.cdist(clean, clean).masked_fill(same, torch.inf).argmin(1)
 
     def objective(embeddings: Tensor) -> Tensor:
         own = normalize(embeddings)
@@ -32,14 +31,14 @@ def collapse(scene: Scene) -> Tensor:
     return scene.pgd(objective)
 
 
-def anti_collapse(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:
+def anti_collapse(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
     """Clean anchors against attacked positives and negatives, beside classification."""
-    clean, attacked = both(clean, attacked)
+    anchors, references = clean.feature, attacked.feature
     return {
         "clean_cls": soft_cross_entropy(clean.logits, batch.targets),
         "attacked_cls": soft_cross_entropy(attacked.logits, batch.targets),
         "collapse_tri": batch_hard_triplet(
-            clean.feature, batch.labels, references=attacked.feature, pool=batch.pool
+            anchors, batch.labels, references=references, pool=batch.pool
         ),
     }
 

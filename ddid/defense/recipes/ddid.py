@@ -10,16 +10,27 @@ PAPER = (
     "Zhou et al. 2026, Debiased Dual-Invariant Defense for Adversarially Robust Person "
     "Re-Identification (arXiv 2511.09933)"
 )
-HALVES = "Each batch counts as two, split by identity as self-meta learning splits it, without its "
 METRIC_AT = Recipe(
     "metric_at",
     Card(PAPER, "FNA on the network in training; classification and triplets on both kinds."),
+)
+DDID = Recipe(
+    "ddid",
+    Card(
+        PAPER,
+        "Metric AT with FNES, the discriminator's game and the self-meta step.",
+        ours="All hyper-parameters; first-order meta gradient; unit-length features for D.",
+    ),
+    fnes=FNES(),
+    discriminator=0.1,
+    meta=Meta(),
 )
 
 
 def control(name: str, *parts: Part) -> Recipe:
     """Metric AT with these parts of the step kept within halves of the batch."""
-    card = Card(PAPER, HALVES + "look ahead.", f"A control of ours; within halves: {parts}.")
+    idea = "Batches count as two halves, split as self-meta learning splits them; no look ahead."
+    card = Card(PAPER, idea, f"A control of ours; within halves: {', '.join(parts)}.")
     return replace(METRIC_AT, name=name, card=card, by_half=parts)
 
 
@@ -28,15 +39,5 @@ RECIPES = [
     control("half_batches", "guides", "statistics", "triplets"),
     control("half_statistics", "statistics"),
     control("half_triplets", "triplets"),
-    Recipe(
-        "ddid",
-        Card(
-            PAPER,
-            "Metric AT with FNES, the discriminator's game and the self-meta step.",
-            ours="All hyper-parameters; first-order meta gradient; unit-length features for D.",
-        ),
-        fnes=FNES(),
-        discriminator=0.1,
-        meta=Meta(),
-    ),
+    DDID,
 ]

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ddid.attack.scene import Scene
 from ddid.attack.seen import fna
@@ -13,19 +14,18 @@ CARD = Card(
     ours="Everything but the idea, for no source at hand states more: FNA's perturbation is scaled "
     "by the image's margin over the batch's mean margin, within half and one and a half budgets.",
 )
-RANGE = (0.5, 1.5)
 
 
 def within_margin(scene: Scene) -> Tensor:
     """FNA, its perturbation shrunk or stretched image by image."""
-    scale = margin_share(scene).clamp(*RANGE).view(-1, 1, 1, 1)
+    scale = margin_share(scene).clamp(0.5, 1.5).view(-1, 1, 1, 1)
     return torch.lerp(scene.images, fna(scene), scale).clamp(0, 1)
 
 
 def margin_share(scene: Scene) -> Tensor:
     """(B,) distance to the nearest other centroid less that to the own, over the batch's mean."""
     guides = scene.guides
-    distances = torch.cdist(guides.own, torch.nn.functional.normalize(guides.centroids))
+    distances = torch.cdist(guides.own, functional.normalize(guides.centroids))
     own = distances.gather(1, guides.identity[:, None]).squeeze(1)
     others = distances.masked_fill(guides.is_own, torch.inf)
     margin = (others.min(1).values - own).clamp(min=0)

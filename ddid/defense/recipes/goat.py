@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from ddid.attack.scene import Scene
-from ddid.defense.losses import same_identity
 from ddid.defense.recipe import Card, Recipe
 from ddid.metric.distance import normalize
 
@@ -22,8 +21,7 @@ GUIDES = 4
 
 def guided(scene: Scene) -> Tensor:
     """Attack with random push guides and the farthest image of another identity."""
-    clean = scene.guides.own
-    same = same_identity(scene.pids)
+    clean, same = scene.guides.own, scene.pids[:, None] == scene.pids
     draw = torch.rand(same.shape, generator=scene.generator, device=scene.generator.device)
     draw = draw.to(same.device).masked_fill(~same, -1)
     chance, push = draw.topk(min(GUIDES, len(same)))

@@ -2,11 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import pairwise_distance
 
 from ddid.attack.scene import Scene
-from ddid.defense.batch import Batch
-from ddid.defense.losses import Terms, both, identity_terms, same_identity, unit
+from ddid.defense.losses import Batch, Terms, identity_terms
 from ddid.defense.recipe import Card, Recipe
 from ddid.metric.distance import normalize
 from ddid.model import Heads
@@ -38,25 +37,24 @@ def to_hardness(scene: Scene) -> Tensor:
 
 def hardest(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(B,) rows of the farthest positive and of the nearest negative of each of (B, D) points."""
-    distances, same = torch.cdist(points, points), same_identity(labels)
+    distances, same = torch.cdist(points, points), labels[:, None] == labels
     far = distances.masked_fill(~same, -1).argmax(1)
     return far, distances.masked_fill(same, torch.inf).argmin(1)
 
 
 def hardness(points: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """(B,) d(a, p) − d(a, n) for points (B, D); above 0 the triplet is ranked wrongly."""
-    to_positive = functional.pairwise_distance(points, points[positive])
-    return to_positive - functional.pairwise_distance(points, points[negative])
+    to_positive = pairwise_distance(points, points[positive])
+    return to_positive - pairwise_distance(points, points[negative])
 
 
-def structured(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:
+def structured(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
     """Identity terms on both kinds, and ½ max(0, d(a, â) − d(a, p))."""
-    clean, attacked = both(clean, attacked)
-    own = unit(clean)
+    own, moved = normalize(clean.embedding), normalize(attacked.embedding)
     positive, _ = hardest(own.detach(), batch.labels)
-    moved = functional.pairwise_distance(own, unit(attacked))
-    excess = (moved - functional.pairwise_distance(own, own[positive])).clamp(min=0).mean()
-    return identity_terms(batch, clean, attacked) | {"structure": STRUCTURE * excess}
+    excess = pairwise_distance(own, moved) - pairwise_distance(own, own[positive])
+    structure = STRUCTURE * excess.clamp(min=0).mean()
+    return identity_terms(batch, clean, attacked) | {"structure": structure}
 
 
 RECIPES = [Recipe("hm", CARD, to_hardness, structured)]

@@ -1,9 +1,9 @@
 """TRADES on embeddings: stay put under attack, and learn identities from clean images only."""
 
 from ddid.attack.seen import sma
-from ddid.defense.batch import Batch
-from ddid.defense.losses import Terms, both, identity_terms, unit
+from ddid.defense.losses import Batch, Terms, identity_terms
 from ddid.defense.recipe import Card, Recipe
+from ddid.metric.distance import normalize
 from ddid.model import Heads
 
 CARD = Card(
@@ -15,11 +15,10 @@ CARD = Card(
 BETA = 6.0
 
 
-def trade_off(batch: Batch, clean: Heads | None, attacked: Heads | None) -> Terms:
+def trade_off(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
     """Clean identity terms and beta times the mean squared move in the cosine space."""
-    clean, attacked = both(clean, attacked)
-    move = (unit(clean) - unit(attacked)).square().sum(1).mean()
-    return identity_terms(batch, clean, None) | {"move": BETA * move}
+    move = normalize(clean.embedding) - normalize(attacked.embedding)
+    return identity_terms(batch, clean, None) | {"move": BETA * move.square().sum(1).mean()}
 
 
 RECIPES = [Recipe("trades", CARD, sma, trade_off)]
