@@ -4,32 +4,23 @@ import torch
 from torch import Tensor
 
 from ddid.attack.budget import Budget, projection, steepest, where_rows
-from ddid.attack.pgd import Objective, Value, best_of_restarts, check_shape, value_and_grad, valued
-from ddid.metric.distance import Embed
+from ddid.attack.pgd import Value, value_and_grad
 
 MOMENTUM = 0.75
 ENOUGH_GAINS = 0.75  # share of steps that must have gained, else the step is halved
 
 
-def auto_pgd(
-    embed: Embed, images: Tensor, objective: Objective, budget: Budget, generator: torch.Generator
+def auto_ascent(
+    value: Value,
+    start: Tensor,
+    images: Tensor,
+    budget: Budget,
+    _: torch.Generator | None = None,
 ) -> Tensor:
-    """Attack like `pgd`, with a step per image that starts at 2 eps and halves when it stalls.
+    """Climb `value` from `start` in the budget's ball around `images`; return the best point.
 
-    `budget.step` is not used. The best point ever visited is returned, so more steps or restarts
-    are never weaker.
+    The step of each image starts at 2 eps and halves when it stalls; `budget.step` is not used.
     """
-    check_shape(images)
-    value = valued(embed, objective)
-
-    def climb_from(start: Tensor) -> Tensor:
-        return auto_ascent(value, start, images, budget)
-
-    return best_of_restarts(climb_from, value, images, budget, generator)
-
-
-def auto_ascent(value: Value, start: Tensor, images: Tensor, budget: Budget) -> Tensor:
-    """Climb `value` from `start` in the budget's ball around `images`; return the best point."""
     inside, halt = projection(images, budget), checkpoints(budget.steps)
     point = previous = best = start
     step = images.new_full((len(images), 1, 1, 1), 2 * budget.eps)
@@ -45,19 +36,15 @@ def auto_ascent(value: Value, start: Tensor, images: Tensor, budget: Budget) -> 
         values, gradient = value_and_grad(value, point)
         gains += values > before
         wins = values > best_value
-        best, best_gradient = (
-            where_rows(wins, point, best),
-            where_rows(wins, gradient, best_gradient),
-        )
+        best = where_rows(wins, point, best)
+        best_gradient = where_rows(wins, gradient, best_gradient)
         best_value = torch.maximum(values, best_value)
         if count in halt:
             idle = ~stalled & (best_value <= anchor)
             stalled = (gains < ENOUGH_GAINS * (count - last_halt)) | idle
             step = where_rows(stalled, step / 2, step)
-            point, gradient = (
-                where_rows(stalled, best, point),
-                where_rows(stalled, best_gradient, gradient),
-            )
+            point = where_rows(stalled, best, point)
+            gradient = where_rows(stalled, best_gradient, gradient)
             gains, last_halt, anchor = torch.zeros_like(gains), count, best_value
     return best
 

@@ -16,10 +16,9 @@ class Budget:
     """What an attacker may spend.
 
     `eps` and `step` are fractions of the pixel range for "linf" and Euclidean lengths over the
-    whole image for "l2"; `step` 0 stands for an eighth of `eps`. Defaults: eps 8/255 is the
-    paper's [summary]; 15 steps of 1/255 without random start follow Bouniot et al. 2020.
-    `momentum` is MI-FGSM's decay (0: plain ascent); `queries` is what a gradient-free attack may
-    ask per image [ours: half a minute for 200 images on a CPU; published attacks ask thousands].
+    whole image for "l2"; `step` 0 stands for eps/8. eps 8/255 is the paper's [summary]; 15 steps
+    of 1/255 without random start follow Bouniot et al. 2020. `momentum` is MI-FGSM's decay (0:
+    plain ascent); `queries` is what a gradient-free attack may ask per image [ours].
     """
 
     eps: float = 8 / 255
@@ -34,19 +33,15 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("eps", "step", "momentum"):
             value = getattr(self, name)
-            real = isinstance(value, int | float) and math.isfinite(value)
-            require(real, f"{name} is {value!r}: give a number")
+            fits = isinstance(value, int | float) and 0 <= value < math.inf
+            require(fits, f"{name} is {value!r}: give a number of at least 0, such as 8/255")
         for name in ("steps", "restarts", "queries"):
             count = getattr(self, name)
-            whole = isinstance(count, int) and count >= 1
-            require(whole, f"{name} is {count!r}: an attack needs a whole number, at least 1")
+            fits = isinstance(count, int) and count >= 1
+            require(fits, f"{name} is {count!r}: an attack needs a whole number, at least 1")
         require(self.norm in ("linf", "l2"), f"norm is {self.norm!r}: choose 'linf' or 'l2'")
-        require(self.eps >= 0, f"eps is {self.eps}: give a size of at least 0, such as 8/255")
-        require(
-            self.norm == "l2" or self.eps <= 1,
-            f"eps is {self.eps} but pixels lie in [0, 1]: give a fraction such as 8/255",
-        )
-        require(self.step >= 0, f"step is {self.step}: give a size such as 1/255, or 0 for eps/8")
+        fits = self.norm == "l2" or self.eps <= 1
+        require(fits, f"eps is {self.eps} but pixels lie in [0, 1]: give a fraction such as 8/255")
         if self.step == 0:
             object.__setattr__(self, "step", self.eps / 8)
 
@@ -62,7 +57,7 @@ def steepest(gradient: Tensor, budget: Budget) -> Tensor:
 
 
 def projection(images: Tensor, budget: Budget) -> Callable[[Tensor], Tensor]:
-    """Build the projection onto the budget's ball around `images` and onto [0, 1]."""
+    """The projection onto the budget's ball around `images` and onto [0, 1]."""
     if budget.norm == "linf":
         low, high = (images - budget.eps).clamp_min(0), (images + budget.eps).clamp_max(1)
         return lambda point: torch.clamp(point, low, high)
@@ -95,11 +90,10 @@ def row_norm(batch: Tensor) -> Tensor:
     return batch.square().sum(tuple(range(1, batch.ndim)), keepdim=True).sqrt().clamp_min(1e-12)
 
 
-def row_mean(batch: Tensor) -> Tensor:
-    """Mean of each row of (B, ...), at least a tiny positive number, as (B, 1, ...)."""
-    return batch.mean(tuple(range(1, batch.ndim)), keepdim=True).clamp_min(
-        torch.finfo(batch.dtype).tiny
-    )
+def row_size(batch: Tensor) -> Tensor:
+    """Mean absolute value of each row of (B, ...), at least tiny, as (B, 1, ...)."""
+    sizes = batch.abs().mean(tuple(range(1, batch.ndim)), keepdim=True)
+    return sizes.clamp_min(torch.finfo(batch.dtype).tiny)
 
 
 def where_rows(mask: Tensor, first: Tensor, second: Tensor) -> Tensor:

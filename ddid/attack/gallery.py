@@ -15,7 +15,7 @@ from ddid.errors import InputError
 from ddid.metric.distance import Metric, on_metric
 from ddid.metric.ranking import is_match
 
-TEMPERATURES = (0.02, 0.01)  # of cosines, in turn; see `gallery`
+TEMPERATURES = (0.02, 0.01)  # of cosines, in turn
 AT_ONCE = 2**24  # comparisons held at once, so that memory grows with the gallery alone
 
 
@@ -36,11 +36,7 @@ class Known:
 
     @classmethod
     def of(cls, scene: Scene) -> "Known":
-        """What one batch of queries meets.
-
-        Raises:
-            InputError: the scene has no gallery, as when the gallery itself is attacked.
-        """
+        """What one batch of queries meets; InputError where the gallery itself is attacked."""
         gallery = scene.gallery
         if gallery is None:
             raise InputError("an attack that knows the gallery changes queries: give side='query'")
@@ -74,12 +70,7 @@ def most_right(right: Tensor) -> int:
     "gallery",
 )
 def gallery(scene: Scene) -> Tensor:
-    """Average precision attacked directly, by who knows the gallery.
-
-    Our choice among objectives on one metric-AT model of the street (64 queries, 40 steps, mAP):
-    smooth AP 13.3 (temperature 0.02) and 13.7 (0.05), mean log rank 14.0, log-sum-exp of wrong
-    over right similarities 19.5, the worst of the standard attacks 20.5.
-    """
+    """Average precision attacked directly, by who knows the gallery."""
     known, budget = Known.of(scene), scene.budget
     best, lowest = scene.images, known.features.new_full((len(scene.images),), torch.inf)
     for restart in range(budget.restarts):

@@ -1,27 +1,22 @@
 """The table of all attacks, their cards, and how one is run on many images.
 
-An attack is a function `Scene -> attacked images in [0, 1]` under the decorator `attack`. Every
-module of this folder is looked through when the table is asked for, so an attack of the kit is one
-file here, and an attack of yours is the decorator in your own code.
-
-What holds for all and no card repeats: queries are attacked (or the gallery, guided by the
-queries); cameras are not looked at when guides are chosen; the feature is what the model returns
-(post-BNNeck); the distance is the scored metric's, squared Euclidean between unit features under
-cosine; pixels are clipped to [0, 1] and to the budget and scored after rounding to 8 bits; models
-are in evaluation mode, BatchNorm with its running statistics.
+An attack is a function `Scene -> attacked images in [0, 1]` under the decorator `attack`, in a
+module of this folder or in your own code. What holds for all and no card repeats: guides are
+chosen without a look at cameras; distances are the scored metric's, squared, between the features
+that the model returns (post-BNNeck), in evaluation mode; pixels stay in [0, 1] and in the budget,
+and are scored after rounding to 8 bits.
 """
 
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ddid.attack.pgd import check_range
-from ddid.attack.rounding import check_attacked, to_8bit
+from ddid.attack.rounding import check_attacked, check_images, to_8bit
 from ddid.attack.scene import Scene
 from ddid.errors import require
 from ddid.progress import Progress
@@ -41,8 +36,8 @@ class Card:
     start: str = "the clean image"
 
     def __str__(self) -> str:
-        lines = [f"    {field.name:<8} {getattr(self, field.name)}" for field in fields(self)]
-        return "\n".join(["Card", *lines])
+        points = (f"    {name:<8} {text}" for name, text in asdict(self).items())
+        return "\n".join(["Card", *points])
 
 
 @dataclass(frozen=True)
@@ -105,16 +100,14 @@ def find_attack(name: str) -> Attack:
 def craft(
     entry: Attack, scene: Scene, batch_size: int = 64, progress: Progress | None = None
 ) -> Tensor:
-    """Attack all images of a scene: uint8 (N, 3, H, W), still inside the budget after rounding."""
-    total, done = len(scene.images), []
-    if scene.images.dtype != torch.uint8:
-        check_range(scene.images)
-    bound = scene.budget if entry.bounded else None
+    """Attack all images of a scene, uint8 or in [0, 1]: uint8 (N, 3, H, W), inside the budget."""
+    check_images(scene.images)
+    bound, done = scene.budget if entry.bounded else None, []
     run = entry.craft(scene) if entry.whole else entry.craft
     for part in scene.batches(batch_size):
         attacked = run(part).detach().to(part.images.device)
         check_attacked(entry.name, attacked, part.images, bound)
         done.append(to_8bit(attacked, part.images, bound).cpu())
         if progress:
-            progress(f"attack {entry.name}", sum(map(len, done)), total)
+            progress(f"attack {entry.name}", sum(map(len, done)), len(scene.images))
     return torch.cat(done)

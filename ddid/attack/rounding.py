@@ -9,14 +9,27 @@ from ddid.errors import require
 SLIP = 1e-4  # float32, over many steps
 
 
+def check_images(images: Tensor) -> None:
+    """Raise InputError unless `images` is a batch (B, 3, H, W), uint8 or floats in [0, 1]."""
+    levels = images.dtype == torch.uint8
+    fits = images.ndim == 4 and len(images) > 0 and (levels or images.is_floating_point())
+    told = f"images have shape {tuple(images.shape)} and type {images.dtype}"
+    require(fits, f"{told}: give a batch (B, 3, H, W), uint8 or floats")
+    low, high = (0, 1) if levels else map(float, images.aminmax())
+    require(
+        low >= 0 and high <= 1,
+        f"images span [{low:.3g}, {high:.3g}]: attacks work on pixels in [0, 1], before any "
+        "normalisation (put normalisation inside the model)",
+    )
+
+
 def check_attacked(name: str, attacked: Tensor, images: Tensor, budget: Budget | None) -> None:
     """Raise InputError if an attack left the budget or [0, 1] before anything is rounded."""
     shift = (attacked - images).flatten(1)
     size = shift.norm(dim=1) if budget and budget.norm == "l2" else shift.abs().amax(1)
     low, high, far = torch.stack([attacked.min(), attacked.max(), size.max()]).tolist()
-    inside = low >= -SLIP and high <= 1 + SLIP and (budget is None or far <= budget.eps + SLIP)
     require(
-        inside,
+        low >= -SLIP and high <= 1 + SLIP and (budget is None or far <= budget.eps + SLIP),
         f"attack {name!r} returned pixels in [{low:.3g}, {high:.3g}], {far:.3g} from the clean "
         "ones: it must stay in [0, 1] and within its budget",
     )

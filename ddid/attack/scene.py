@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddid.attack.budget import Budget
 from ddid.attack.guides import Guides, find_guides, guides_within
-from ddid.attack.pgd import Objective, pgd
+from ddid.attack.pgd import Ascent, Objective, pgd, plain_ascent
 from ddid.data.images import to_unit
 from ddid.metric.distance import Embed, Metric
 from ddid.metric.ranking import Embedded
@@ -56,9 +56,9 @@ class Scene:
             return guides_within(clean, self.pids.to(clean.device), self.metric)
         return find_guides(clean, self.pids, self.references, self.metric)
 
-    def pgd(self, objective: Objective) -> Tensor:
+    def pgd(self, objective: Objective, ascent: Ascent = plain_ascent) -> Tensor:
         """The images after raising `objective` of their embeddings within the budget."""
-        return pgd(self.embed, self.images, objective, self.budget, self.generator)
+        return pgd(self.embed, self.images, objective, self.budget, self.generator, ascent)
 
     def spending(self, **changes: Any) -> "Scene":
         """The same scene with another budget."""
@@ -78,9 +78,5 @@ class Scene:
     def ready(self) -> "Scene":
         """The same scene with its images in [0, 1], on the device of the clean features."""
         device = self.images.device if self.clean is None else self.clean.device
-        images = self.images.to(device)
-        return replace(
-            self,
-            images=to_unit(images),
-            surrogate=self.surrogate and self.surrogate.ready(),
-        )
+        other = self.surrogate and self.surrogate.ready()
+        return replace(self, images=to_unit(self.images.to(device)), surrogate=other)

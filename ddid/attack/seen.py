@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ddid.attack import objectives
-from ddid.attack.auto import auto_pgd
+from ddid.attack.auto import auto_ascent
 from ddid.attack.budget import random_start
 from ddid.attack.registry import Card, attack
 from ddid.attack.scene import Scene
@@ -81,8 +81,7 @@ def odfa(scene: Scene) -> Tensor:
 )
 def auto(scene: Scene) -> Tensor:
     """Auto-step attack on a ranking objective."""
-    value = objectives.misrank(scene.guides)
-    return auto_pgd(scene.embed, scene.images, value, scene.budget, scene.generator)
+    return scene.pgd(objectives.misrank(scene.guides), auto_ascent)
 
 
 @attack(Card("our choice", "none", "eps, no step", "a random point of the ball, kept"), "baseline")

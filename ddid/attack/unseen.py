@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddid.attack.budget import steepest, uniform, where_rows
+from ddid.attack.budget import Budget, steepest, uniform, where_rows
 from ddid.attack.objectives import fna
 from ddid.attack.pgd import Value, gradient_ascent, value_and_grad, valued
 from ddid.attack.registry import Card, attack
@@ -36,7 +36,7 @@ Rule = Callable[[Scene], Tensor]
 @attack(Card("Moosavi-Dezfooli et al. 2017", GUIDES, LEARNED, "random"), "unseen", whole=True)
 def universal(scene: Scene) -> Rule:
     """Universal perturbation: one change that is added to every image."""
-    budget = linf(scene, "universal").budget
+    budget = linf(scene, "universal")
     first = next(scene.batches(1)).images
     shift = budget.eps * uniform(first.shape, scene.generator, first)
     for _ in range(PASSES):
@@ -54,7 +54,7 @@ def universal(scene: Scene) -> Rule:
 )
 def generator(scene: Scene) -> Rule:
     """Generator network: a small network that draws each image's perturbation."""
-    eps = linf(scene, "generator").budget.eps
+    eps = linf(scene, "generator").eps
     first = next(scene.batches(1)).images
     with first.device:
         net = seeded(lambda: perturber(tuple(first.shape[2:])), scene.generator)
@@ -68,11 +68,8 @@ def generator(scene: Scene) -> Rule:
             loss.backward(inputs=list(net.parameters()))
             optimizer.step()
 
-    def rule(part: Scene) -> Tensor:
-        with torch.no_grad():
-            return add(part.images, eps * net(part.images))
-
-    return rule
+    net.requires_grad_(False)
+    return lambda part: add(part.images, eps * net(part.images))
 
 
 @attack(
@@ -100,7 +97,7 @@ def transfer(scene: Scene) -> Tensor:
 )
 def square(scene: Scene) -> Tensor:
     """Square attack: random squares, kept when they help."""
-    budget = linf(scene, "square").budget
+    budget = linf(scene, "square")
     value, images = valued(scene.embed, fna(scene.guides)), scene.images
     count, _, height, width = images.shape
     stripes = uniform((count, 3, 1, width), scene.generator, images).sign()
@@ -144,37 +141,36 @@ def warp(scene: Scene) -> Tensor:
 )
 def patch(scene: Scene) -> Tensor:
     """Adversarial patch, one for each image."""
-    height, width = scene.images.shape[2:]
+    (count, _, height, width), reach = scene.images.shape, 0.5
     rows, columns = round(PATCH[0] * height), round(PATCH[1] * width)
     top, left = (height - rows) * 2 // 5, (width - columns) // 2
     border = (left, width - left - columns, top, height - top - rows)
     mask = functional.pad(scene.images.new_ones(1, 1, rows, columns), border)
 
     def paste(shift: Tensor) -> Tensor:
-        return torch.lerp(scene.images, functional.pad(shift + 0.5, border), mask)
+        return torch.lerp(scene.images, functional.pad(shift + reach, border), mask)
 
-    start = uniform((len(scene.images), 3, rows, columns), scene.generator, scene.images) / 2
-    return climb_box(scene, paste, start, 0.5)
+    start = reach * uniform((count, 3, rows, columns), scene.generator, scene.images)
+    return climb_box(scene, paste, start, reach)
 
 
 def climb_box(
     scene: Scene, render: Callable[[Tensor], Tensor], start: Tensor, reach: float
 ) -> Tensor:
     """Sign ascent of parameters in [-reach, reach], whose `render` are the attacked images."""
-    value = rendered(scene, render)
     step = 5 * reach / scene.budget.steps
 
     def move(point: Tensor, gradient: Tensor) -> Tensor:
         return (point + step * gradient.sign()).clamp(-reach, reach)
 
     with torch.no_grad():
+        value = rendered(scene, render)
         return render(gradient_ascent(value, start, move, scene.budget, scene.generator))
 
 
 def rendered(scene: Scene, render: Callable[[Tensor], Tensor]) -> Value:
     """Value of parameters: the FNA objective of the images rendered from them."""
-    objective = fna(scene.guides)
-    return lambda point: objective(scene.embed(render(point)))
+    return valued(lambda point: scene.embed(render(point)), fna(scene.guides))
 
 
 def recolor(images: Tensor, curve: Tensor) -> Tensor:
@@ -240,8 +236,8 @@ def add(images: Tensor, shift: Tensor) -> Tensor:
     return (images + shift).clamp(0, 1)
 
 
-def linf(scene: Scene, name: str) -> Scene:
-    """The scene; InputError for another norm than "linf"."""
-    norm = scene.budget.norm
-    require(norm == "linf", f"{name} is an L-inf attack: give a budget with norm='linf'")
-    return scene
+def linf(scene: Scene, name: str) -> Budget:
+    """The scene's budget; InputError for another norm than "linf"."""
+    fits = scene.budget.norm == "linf"
+    require(fits, f"{name} is an L-inf attack: give a budget with norm='linf'")
+    return scene.budget

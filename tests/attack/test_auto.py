@@ -3,10 +3,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddid.attack.auto import auto_ascent, auto_pgd, checkpoints
+from ddid.attack.auto import auto_ascent, checkpoints
 from ddid.attack.budget import Budget
 from ddid.attack.objectives import fna, misrank
 from ddid.attack.pgd import pgd
+
+
+def auto_pgd(net, images, value, budget, source):
+    return pgd(net, images, value, budget, source, auto_ascent)
+
 
 BUDGETS = {"linf": Budget(steps=12), "l2": Budget(eps=0.5, steps=12, norm="l2")}
 

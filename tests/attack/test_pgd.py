@@ -7,7 +7,8 @@ from torch import nn
 
 from ddid.attack.budget import Budget, random_start
 from ddid.attack.objectives import fna, ifgsm, sma
-from ddid.attack.pgd import check_range, pgd, value_and_grad
+from ddid.attack.pgd import pgd, value_and_grad
+from ddid.attack.rounding import check_images
 from ddid.errors import InputError
 
 BUDGETS = {
@@ -134,15 +135,15 @@ def test_impossible_budgets_are_refused_by_name(field, value):
         Budget(**{field: value})
 
 
-@pytest.mark.parametrize("bad", [torch.rand(3, 4, 4), torch.zeros(2, 3, 4, 4).byte()])
-def test_images_that_are_no_float_batch_are_refused(net, guides, bad):
+@pytest.mark.parametrize("bad", [torch.rand(3, 4, 4), torch.zeros(2, 3, 4, 4).int()])
+def test_what_is_no_batch_of_images_is_refused(bad):
     with pytest.raises(InputError, match="images have"):
-        pgd(net, bad, fna(guides), Budget())
+        check_images(bad)
 
 
 def test_images_beyond_the_pixel_range_are_refused():
     with pytest.raises(InputError, match="images span"):
-        check_range(torch.rand(2, 3, 4, 4) * 255)
+        check_images(torch.rand(2, 3, 4, 4) * 255)
 
 
 @pytest.mark.parametrize("wrong", [None, "8", float("nan"), float("inf")])
