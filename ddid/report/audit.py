@@ -13,15 +13,15 @@ import pandas as pd
 import torch
 
 from ddid import __version__
-from ddid.attack import Budget, attack_names, attacks
+from ddid.attack import Budget, attack_names, find_attack
 from ddid.attack.unseen import seeded
 from ddid.errors import require
 from ddid.files import write_json
 from ddid.model import ModelConfig, ReIDNet
 from ddid.model import embed as embed_all
 from ddid.progress import Progress
-from ddid.report.probes import PROBES, Probe, Verdict, full_precision
-from ddid.report.robustness import Plan, Robustness, evaluate, over_eps, over_steps, sweep
+from ddid.report.probes import Asked, Verdict, question
+from ddid.report.robustness import Plan, Robustness, evaluate, staged
 from ddid.report.subject import Subject
 
 HUGE = 128  # levels: half the range, no person is left to recognize
@@ -45,6 +45,13 @@ class Audit:
     def table(self) -> pd.DataFrame:
         """The scores in percent, one line per attack."""
         return self.robustness.table()
+
+    def checks(self) -> pd.DataFrame:
+        """One line per check: verdict, what should hold, evidence."""
+        rows = pd.DataFrame(map(asdict, self.verdicts)).set_index("check")
+        told = [", ".join(f"{k} {v:.3g}" for k, v in each.items()) for each in rows["evidence"]]
+        verdict = rows["passed"].map({True: "passed", False: "FLAG"})
+        return rows.assign(verdict=verdict, evidence=told)[["verdict", "finding", "evidence"]]
 
 
 def audit(
@@ -72,40 +79,66 @@ def audit(
     plan, folder = plan or Plan(), Path(folder)
     linf = plan.budget.norm == "linf" and plan.budget.eps > 0
     require(linf, "an audit compares L-inf attacks: give norm='linf' and an eps above 0")
-    plan = replace(
-        plan, attacks=tuple(dict.fromkeys([*plan.attacks, *AUDIT_ATTACKS])), side="query"
-    )
+    names = tuple(dict.fromkeys([*plan.attacks, *AUDIT_ATTACKS]))
+    plan = replace(plan, attacks=names, side="query")
     rival = surrogate or random_surrogate(subject)
     found = evaluate(subject, folder / "attacks", plan, rival, progress)
-    part = subject.some(few or len(subject.rows))
-    budgets = sweep_budgets(plan.budget, levels)
+    part, asked = subject.some(few), subject.some(min(few, PROBED))
     alone = replace(plan, attacks=("fna",))
+    budgets = sweep_budgets(plan.budget, levels)
     curves = sweep(part, folder / "curves", alone, budgets, progress)
-    verdicts = question(subject.some(min(few, PROBED)), plan)
-    verdicts += compare_budgets(curves, slack(len(part.rows)))
-    verdicts += compare_attacks(found, slack(len(subject.rows)))
-    verdicts += [inside_budget(found, plan)]
+    scene = asked.scene("query", plan.budget, torch.Generator()).ready()
+    verdicts = [
+        *question(Asked(scene.embed, scene.images, scene.guides)),
+        *compare_budgets(curves, slack(len(part.rows))),
+        *compare_attacks(found, slack(len(subject.rows))),
+        inside_budget(found, plan),
+    ]
     result = Audit(verdicts, found, curves)
-    write_audit(folder / "audit.json", result, plan)
+    content = {
+        "flags": result.flags,
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "results": found.summary(),
+        "costs": found.costs,
+        "plan": asdict(plan),
+        "version": __version__,
+    }
+    write_json(folder / "audit.json", content)
     return result
 
 
-def question(subject: Subject, plan: Plan) -> list[Verdict]:
-    """Ask a model all probes, about all of its queries at once."""
-    scene = subject.scene("query", plan.budget, torch.Generator(), plan.metric).ready()
-    probe = Probe(scene.embed, scene.images, scene.guides)
-    with full_precision():
-        return [ask(probe) for ask in PROBES]
-
-
 def sweep_budgets(budget: Budget, levels: Sequence[float]) -> dict[str, Budget]:
-    """The budgets whose order the audit checks: eps up to half the range, steps, restarts."""
+    """The budgets whose order the audit checks: eps in levels of 255 up to half the range, its
+    step in proportion; steps of the same size; restarts."""
+    per_eps = budget.step / budget.eps if budget.eps else 1 / 8
     counts = dict.fromkeys([1, max(1, budget.steps // 3), budget.steps, 4 * budget.steps])
+    by_eps = {f"eps_{level:g}": (level / 255, per_eps * level / 255) for level in (*levels, HUGE)}
     return {
-        **over_eps(budget, [*levels, HUGE]),
-        **over_steps(budget, list(counts)),
+        **{name: replace(budget, eps=eps, step=step) for name, (eps, step) in by_eps.items()},
+        **{f"steps_{count}": replace(budget, steps=count) for count in counts},
         "restarts_3": replace(budget, restarts=3),
     }
+
+
+def sweep(
+    subject: Subject,
+    folder: Path,
+    plan: Plan,
+    budgets: dict[str, Budget],
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Evaluate a plan under several named budgets, equal ones once: tidy rows with a column
+    "budget"."""
+    done: dict[Budget, Robustness] = {}
+    tables = []
+    for stage, (label, budget) in enumerate(budgets.items()):
+        if budget not in done:
+            tell = staged(progress, f"{subject.name}, {len(budgets)} budgets", stage, len(budgets))
+            part = replace(plan, budget=budget)
+            done[budget] = evaluate(subject, folder / label, part, None, tell)
+        rows = done[budget].tidy()
+        tables.append(rows.assign(budget=label, eps=budget.eps, steps=budget.steps))
+    return pd.concat(tables, ignore_index=True)
 
 
 def slack(queries: int) -> float:
@@ -123,23 +156,16 @@ def compare_budgets(curves: pd.DataFrame, slack: float) -> list[Verdict]:
         dict(rows.loc[rows["metric"] == metric, ["budget", "value"]].to_numpy().tolist())
         for metric in ("mAP", "rank1")
     )
-    chain = [maps[name] for name in maps if name.startswith("steps_")]
+    effort = {name: value for name, value in maps.items() if not name.startswith("eps_")}
+    chain = [value for name, value in effort.items() if name.startswith("steps_")]
     pairs = [*pairwise(chain), (chain[-2], maps["restarts_3"])]
-    weaker = max(after - before for before, after in pairs)
+    never = max(after - before for before, after in pairs) <= slack
     rank1 = first[f"eps_{HUGE}"]
+    less = "more steps and more restarts lower the score, or leave it"
+    gone = f"with {HUGE} levels of change Rank-1 falls to about 0"
     return [
-        Verdict(
-            "more effort is never weaker",
-            weaker <= slack,
-            "more steps and more restarts lower the score, or leave it",
-            {name: maps[name] for name in maps if not name.startswith("eps_")},
-        ),
-        Verdict(
-            "huge eps",
-            rank1 <= 10,
-            f"with {HUGE} levels of change Rank-1 falls to about 0",
-            {"rank1": rank1},
-        ),
+        Verdict("more effort is never weaker", never, less, effort),
+        Verdict("huge eps", rank1 <= 10, gone, {"rank1": rank1}),
     ]
 
 
@@ -147,40 +173,29 @@ def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
     """Who knows more hurts more: gradient over noise, white box over black box and transfer, the
     gallery over none."""
     scores = {name: metrics["mAP"] for name, metrics in found.summary().items()}
-    white = min(scores[name] for name in scores if name in attack_names("standard"))
+    scores["white box"] = min(scores[n] for n in scores if n in attack_names("standard"))
     less = "which sees less, does not beat the white box"
     pairs = {  # check: what knows more, what knows less, by how much that may win, what should hold
-        "noise": ("fna", "noise", 0.0, "a gradient attack hurts more than noise of its size"),
+        "noise": ("fna", "noise", -1e-9, "a gradient attack hurts more than noise of its size"),
         "black box": ("white box", "square", slack, f"the square attack, {less}"),
         "transfer": ("white box", "transfer", slack, f"the transfer attack, {less}"),
         "gallery": ("gallery", "white box", slack, "knowing the gallery never hurts less"),
     }
-    scores |= {"white box": white}
-    return [
-        Verdict(
-            check,
-            scores[more] <= scores[fewer] + (margin or -1e-9),
-            finding,
-            {name: scores[name] for name in (more, fewer)},
-        )
-        for check, (more, fewer, margin, finding) in pairs.items()
-    ]
+    verdicts = []
+    for check, (more, fewer, margin, finding) in pairs.items():
+        evidence = {name: scores[name] for name in (more, fewer)}
+        passed = scores[more] <= scores[fewer] + margin
+        verdicts.append(Verdict(check, passed, finding, evidence))
+    return verdicts
 
 
 def inside_budget(found: Robustness, plan: Plan) -> Verdict:
     """What is scored are 8-bit pictures within the budget (`craft` refuses what leaves it)."""
-    changes = {
-        name: cost["largest_change"]
-        for name, cost in found.costs.items()
-        if attacks()[name].bounded
-    }
-    limit = int(plan.budget.eps * 255 + 1e-4) if plan.budget.norm == "linf" else 255
-    return Verdict(
-        "8 bits and range",
-        max(changes.values()) <= limit,
-        f"what is scored are whole levels in 0..255, at most {limit} from the clean ones",
-        changes,
-    )
+    bounded = {name: cost for name, cost in found.costs.items() if find_attack(name).bounded}
+    changes = {name: cost["largest_change"] for name, cost in bounded.items()}
+    limit = int(plan.budget.eps * 255 + 1e-4)
+    inside = f"what is scored are whole levels in 0..255, at most {limit} from the clean ones"
+    return Verdict("8 bits and range", max(changes.values()) <= limit, inside, changes)
 
 
 def random_surrogate(subject: Subject) -> Subject:
@@ -189,43 +204,6 @@ def random_surrogate(subject: Subject) -> Subject:
     config = ModelConfig(classes=1, height=height, width=width)
     net = seeded(lambda: ReIDNet(config), torch.Generator().manual_seed(0)).eval()
     net = net.to(subject.device)
-    query, gallery = (
-        replace(side, embeddings=embed_all(net, images))
-        for side, images in (
-            (subject.query, subject.query_images),
-            (subject.gallery, subject.gallery_images),
-        )
-    )
+    query = replace(subject.query, embeddings=embed_all(net, subject.query_images))
+    gallery = replace(subject.gallery, embeddings=embed_all(net, subject.gallery_images))
     return replace(subject, embed=net, query=query, gallery=gallery, name="a random network")
-
-
-def write_audit(path: Path, result: Audit, plan: Plan) -> None:
-    """Write verdicts, flags, scores and costs as JSON; the same audit gives the same bytes."""
-    content = {
-        "flags": result.flags,
-        "verdicts": [asdict(verdict) for verdict in result.verdicts],
-        "results": result.robustness.summary(),
-        "costs": result.robustness.costs,
-        "plan": asdict(plan),
-        "version": __version__,
-    }
-    write_json(path, content)
-
-
-def curve_axes(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The sweep's rows by axis, for `budget_curves`; `HUGE` is a test, not a point of the curve."""
-    axes = {axis: curves[curves["budget"].str.startswith(axis)] for axis in ("eps", "steps")}
-    return axes | {"eps": axes["eps"][axes["eps"]["budget"] != f"eps_{HUGE}"]}
-
-
-def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Verdicts as a table: check, verdict, finding, evidence."""
-    return pd.DataFrame(
-        {
-            "check": verdict.check,
-            "verdict": "passed" if verdict.passed else "FLAG",
-            "what should hold": verdict.finding,
-            "evidence": ", ".join(f"{key} {value:.3g}" for key, value in verdict.evidence.items()),
-        }
-        for verdict in verdicts
-    )

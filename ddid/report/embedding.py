@@ -35,7 +35,7 @@ class UnderAttack:
         """Attack the queries in the subject's rows."""
         images, _ = attack_images(attack, subject, plan)
         attacked = replace(subject.attacked, embeddings=embed(subject.embed, images))
-        guides = subject.scene("query", plan.budget, torch.Generator(), plan.metric).guides
+        guides = subject.scene("query", plan.budget, torch.Generator()).guides
         return cls(subject, images, attacked, guides.same.cpu(), guides.far.cpu())
 
     @property

@@ -210,4 +210,4 @@ class Explorer:
             pids, camids = (torch.cat([x, STRANGER]) for x in (self.query.pids, self.query.camids))
             images = torch.cat([subject.query_images, self.own])
             subject = replace(subject, query=Embedded(own, pids, camids), query_images=images)
-        return subject.at(torch.tensor([row]))
+        return replace(subject, rows=torch.tensor([row]))

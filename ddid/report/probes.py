@@ -1,13 +1,11 @@
 """Questions to a model itself, without ranking anything: is what an attack would see the truth?
 
-Each probe takes the model, clean images (B, 3, H, W) in [0, 1] and their guides, and returns a
-`Verdict`. The limits are ours: honest models, defended or not, stay clear of them by a wide margin.
+The limits are ours: honest models, defended or not, stay clear of them by a wide margin.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +30,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a probe looks at."""
+class Asked:
+    """The model under question, clean images (B, 3, H, W) in [0, 1] and their guides."""
 
     embed: Embed
     images: Tensor
@@ -45,152 +43,113 @@ class Probe:
             return self.embed(images)
 
 
-def deterministic(probe: Probe) -> Verdict:
+Probe = Callable[[Asked], tuple[bool, dict[str, float]]]
+"""A model to whether it passes, and the evidence."""
+
+PROBES: dict[tuple[str, str], Probe] = {}
+"""Name of the check and what should hold → its probe."""
+
+
+def probe(check: str, finding: str) -> Callable[[Probe], Probe]:
+    """Enter a probe into `PROBES`."""
+
+    def enter(ask: Probe) -> Probe:
+        PROBES[check, finding] = ask
+        return ask
+
+    return enter
+
+
+def question(model: Asked) -> list[Verdict]:
+    """The verdicts of all probes, without TF32, whose rounding depends on the batch."""
+    verdicts = []
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for (check, finding), ask in PROBES.items():
+            passed, evidence = ask(model)
+            verdicts.append(Verdict(check, passed, finding, evidence))
+    return verdicts
+
+
+@probe("deterministic", "the same images get the same embeddings")
+def deterministic(model: Asked) -> tuple[bool, dict[str, float]]:
     """Asked twice, with other images in between, the model must say the same."""
-    first, _, again = probe(probe.images), probe(probe.images.flip(3)), probe(probe.images)
-    change = relative(again, first)
-    return Verdict(
-        "deterministic",
-        float(change.max()) <= 1e-4,
-        "the same images get the same embeddings",
-        {"largest_relative_change": float(change.max())},
-    )
+    first, _, again = model(model.images), model(model.images.flip(3)), model(model.images)
+    change = float(relative(again, first).max())
+    return change <= 1e-4, {"largest_relative_change": change}
 
 
-def independent(probe: Probe) -> Verdict:
+@probe("independent of the batch", "an image alone gets the embedding it gets among others")
+def independent(model: Asked) -> tuple[bool, dict[str, float]]:
     """The embedding of an image must not depend on its company in the batch."""
-    whole, alone = probe(probe.images), [probe(image[None]) for image in probe.images[:4]]
-    change = relative(torch.cat(alone), whole[: len(alone)])
-    return Verdict(
-        "independent of the batch",
-        float(change.max()) <= 1e-3,
-        "an image alone gets the embedding it gets among others",
-        {"largest_relative_change": float(change.max())},
-    )
+    whole, alone = model(model.images), [model(image[None]) for image in model.images[:4]]
+    change = float(relative(torch.cat(alone), whole[: len(alone)]).max())
+    return change <= 1e-3, {"largest_relative_change": change}
 
 
-def unchanged(probe: Probe) -> Verdict:
+@probe(
+    "evaluation mode", "the model is in evaluation mode and answering changes none of its tensors"
+)
+def unchanged(model: Asked) -> tuple[bool, dict[str, float]]:
     """Answering must leave weights, statistics and mode as they were, in evaluation mode."""
-    module = probe.embed if isinstance(probe.embed, nn.Module) else nn.Identity().eval()
+    module = model.embed if isinstance(model.embed, nn.Module) else nn.Identity().eval()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    probe(probe.images)
+    model(model.images)
     after = module.state_dict()
     moved = sum(not torch.equal(value, after[name]) for name, value in before.items())
-    return Verdict(
-        "evaluation mode",
-        moved == 0 and not any(part.training for part in module.modules()),
-        "the model is in evaluation mode and answering changes none of its tensors",
-        {"tensors_changed": moved, "training": sum(part.training for part in module.modules())},
-    )
+    training = sum(part.training for part in module.modules())
+    return moved == training == 0, {"tensors_changed": moved, "training": training}
 
 
-def optimizes_nothing(probe: Probe) -> Verdict:
+@probe("no optimization at inference", "embedding an image computes no gradient")
+def optimizes_nothing(model: Asked) -> tuple[bool, dict[str, float]]:
     """A test-time defense that optimizes would have to be attacked through its optimization."""
-    with counted_gradients() as calls:
-        found = probe(probe.images)
-    return Verdict(
-        "no optimization at inference",
-        not calls and not found.requires_grad,
-        "embedding an image computes no gradient",
-        {"gradient_calls": len(calls)},
-    )
+    with (
+        patch.object(torch.autograd, "grad", wraps=torch.autograd.grad) as grad,
+        patch.object(torch.autograd, "backward", wraps=torch.autograd.backward) as backward,
+    ):
+        found = model(model.images)
+    calls = grad.call_count + backward.call_count
+    return not calls and not found.requires_grad, {"gradient_calls": calls}
 
 
-def has_gradients(probe: Probe) -> Verdict:
+@probe("gradients", "the input gradient is there")
+def has_gradients(model: Asked) -> tuple[bool, dict[str, float]]:
     """More than 99 % of the images must have a gradient for the attack to follow."""
-    _, gradient = value_and_grad(valued(probe.embed, fna(probe.guides)), probe.images)
+    _, gradient = value_and_grad(valued(model.embed, fna(model.guides)), model.images)
     strength = gradient.flatten(1).abs().amax(1)
     share = float((strength > 1e-12).double().mean())
-    return Verdict(
-        "gradients",
-        share > 0.99,
-        "the input gradient is there",
-        {"share_nonzero": share, "median_largest": float(strength.median())},
-    )
+    return share > 0.99, {"share_nonzero": share, "median_largest": float(strength.median())}
 
 
-def true_gradients(probe: Probe) -> Verdict:
+@probe("gradients are true", "the objective changes as its gradient promises")
+def true_gradients(model: Asked) -> tuple[bool, dict[str, float]]:
     """A step along the gradient must change the objective by about what the gradient promises."""
-    value, two_norm = valued(probe.embed, fna(probe.guides)), Budget(norm="l2")
-    _, gradient = value_and_grad(value, probe.images)
-    size = 0.1 * LEVEL * probe.images[0].numel() ** 0.5
-    step = size * steepest(gradient, two_norm)
+    value = valued(model.embed, fna(model.guides))
+    _, gradient = value_and_grad(value, model.images)
+    size = 0.1 * LEVEL * model.images[0].numel() ** 0.5
+    step = size * steepest(gradient, Budget(norm="l2"))
     with torch.no_grad():
-        got = value(probe.images + step) - value(probe.images - step)
+        got = value(model.images + step) - value(model.images - step)
     promised = 2 * size * gradient.flatten(1).norm(dim=1)
     ratio = float((got / promised.clamp_min(1e-12)).median())
-    return Verdict(
-        "gradients are true",
-        0.5 <= ratio <= 2,
-        "the objective changes as its gradient promises",
-        {"median_ratio": ratio},
-    )
+    return 0.5 <= ratio <= 2, {"median_ratio": ratio}
 
 
-def responds(probe: Probe) -> Verdict:
+@probe("small changes", "a change of one level moves the embedding smoothly")
+def responds(model: Asked) -> tuple[bool, dict[str, float]]:
     """One random level on every pixel must change the embedding, a little and not by a jump.
 
     A model that looks its answers up returns a stored one, or leaves it at the slightest change.
     """
     source = torch.Generator().manual_seed(0)
-    signs = [uniform(probe.images.shape, source, probe.images).sign() for _ in range(2)]
-    near, other = (probe((probe.images + LEVEL * sign).clamp(0, 1)) for sign in signs)
-    clean = probe(probe.images)
-    moved = relative(near, clean)
+    signs = [uniform(model.images.shape, source, model.images).sign() for _ in range(2)]
+    near, other = (model((model.images + LEVEL * sign).clamp(0, 1)) for sign in signs)
+    moved = relative(near, model(model.images))
     share = float((moved > 1e-6).double().mean())
     jump = float((moved / relative(other, near).clamp_min(1e-12)).median())
-    return Verdict(
-        "small changes",
-        share > 0.99 and jump < 3,
-        "a change of one level moves the embedding smoothly",
-        {"share_moved": share, "jump": jump},
-    )
-
-
-PROBES: tuple[Callable[[Probe], Verdict], ...] = (
-    deterministic,
-    independent,
-    unchanged,
-    optimizes_nothing,
-    has_gradients,
-    true_gradients,
-    responds,
-)
+    return share > 0.99 and jump < 3, {"share_moved": share, "jump": jump}
 
 
 def relative(found: Tensor, wanted: Tensor) -> Tensor:
     """Distance of each row to its counterpart, relative to the counterpart's length."""
     return (found - wanted).norm(dim=1) / wanted.norm(dim=1).clamp_min(1e-12)
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Switch TF32 off within the block: its rounding depends on the batch, the model's need not."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-@contextmanager
-def counted_gradients() -> Iterator[list[str]]:
-    """Collect the calls of torch's two gradient functions within the block."""
-    calls: list[str] = []
-    originals = {name: getattr(torch.autograd, name) for name in ("grad", "backward")}
-
-    def counting(name: str) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            calls.append(name)
-            return originals[name](*args, **kwargs)
-
-        return call
-
-    for name in originals:
-        setattr(torch.autograd, name, counting(name))
-    try:
-        yield calls
-    finally:
-        for name, original in originals.items():
-            setattr(torch.autograd, name, original)

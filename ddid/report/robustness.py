@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +15,13 @@ from ddid.attack.registry import Attack, craft
 from ddid.errors import require
 from ddid.files import read_json, write_json
 from ddid.identity import identity
-from ddid.metric.distance import Embed, Metric
+from ddid.metric.distance import Embed
 from ddid.metric.ranking import Ranking, rank
 from ddid.model import embed as embed_all
 from ddid.progress import Progress
 from ddid.report.subject import Subject, evenly
+
+BATCH = 64  # images in one pass
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,7 @@ class Plan:
     attacks: Sequence[str] = field(default_factory=lambda: attack_names("standard"))
     budget: Budget = field(default_factory=Budget)
     side: Literal["query", "gallery"] = "query"
-    metric: Metric = "cosine"
-    same_camera: Literal["ignore", "count"] = "ignore"
     seed: int = 0
-    batch_size: int = 64
     gallery_steps: int = 40
     gallery_restarts: int = 2
     dear_queries: int = 0  # attacked by the attacks that are `dear`; 0: all
@@ -44,8 +42,6 @@ class Plan:
     def __post_init__(self) -> None:
         for name in self.attacks:
             self.budget_of(name)
-        require(self.side in ("query", "gallery"), f"side is {self.side!r}: query or gallery")
-        require(self.batch_size > 0, f"batch_size is {self.batch_size}: give at least 1")
         levels = self.budget.eps * 255
         require(
             self.budget.norm == "l2" or abs(levels - round(levels)) < 1e-3,
@@ -84,8 +80,12 @@ class Robustness:
             scores["unseen"] = {str(metric): float(value) for metric, value in means.items()}
         return scores
 
+    def table(self) -> pd.DataFrame:
+        """One line per attack, one column per metric, percent with one decimal."""
+        return pd.DataFrame(self.summary()).T.rename_axis("attack").round(1)
+
     def tidy(self) -> pd.DataFrame:
-        """Tidy table: one row per attack and metric, with the attack's family."""
+        """One row per attack and metric, with the attack's family."""
         rows = [
             {"attack": name, "family": family(name), "metric": metric, "value": value}
             for name, metrics in self.summary().items()
@@ -94,27 +94,17 @@ class Robustness:
         return pd.DataFrame(rows)
 
     def queries(self) -> pd.DataFrame:
-        """Tidy table: AP and Rank-1 in percent of every query under every attack."""
-        parts = [
-            pd.DataFrame(
-                {
-                    "attack": name,
-                    "query": self.rows[name].tolist(),
-                    "pid": found.pids.tolist(),
-                    "ap": (100 * found.ap).tolist(),
-                    "rank1": (100 * (found.first_rank == 1)).tolist(),
-                }
-            )[found.valid.tolist()]
-            for name, found in self.rankings.items()
-        ]
-        rows = pd.concat(parts, ignore_index=True)
+        """One row per query and attack: ap and rank1 in percent; "unseen" as in `summary`."""
+        parts = []
+        for name, found in self.rankings.items():
+            columns = {"query": self.rows[name], "pid": found.pids, "ap": 100 * found.ap}
+            columns["rank1"] = 100 * (found.first_rank == 1)
+            valid = {label: column[found.valid].numpy() for label, column in columns.items()}
+            parts.append(pd.DataFrame(valid).assign(attack=name))
+        rows = pd.concat(parts, ignore_index=True)[["attack", *columns]]
         unseen = rows[rows["attack"].isin(attack_names("unseen"))]
         means = unseen.groupby(["query", "pid"], as_index=False)[["ap", "rank1"]].mean()
         return pd.concat([rows, means.assign(attack="unseen")], ignore_index=True)
-
-    def table(self) -> pd.DataFrame:
-        """One line per attack, one column per metric, percent with one decimal."""
-        return pd.DataFrame(self.summary()).T.rename_axis("attack").round(1)
 
 
 def evaluate(
@@ -130,35 +120,29 @@ def evaluate(
     pixels, identities and cameras are those it was made with.
     `surrogate` (another model on the same images) is needed by the transfer attack alone.
     """
-    plan, folder = plan or Plan(), Path(folder)
-    clean = rank(
-        subject.attacked, subject.gallery, metric=plan.metric, same_camera=plan.same_camera
-    )
+    plan = plan or Plan()
+    clean = rank(subject.attacked, subject.gallery)
     rankings, costs, rows = {"clean": clean}, {}, {"clean": subject.rows}
-    few = evenly(len(subject.rows), plan.dear_queries or len(subject.rows))
-    scope = {False: (subject, clean), True: (subject.at(subject.rows[few]), part_of(clean, few))}
+    every = torch.arange(len(subject.rows))
+    few = evenly(len(every), plan.dear_queries or len(every))
     for stage, name in enumerate(plan.attacks):
-        entry, path = find_attack(name), folder / f"{name}.json"
-        asked, base = scope[entry.dear and plan.side == "query"]
+        entry, path = find_attack(name), Path(folder, f"{name}.json")
+        part = few if entry.dear and plan.side == "query" else every
+        asked = replace(subject, rows=subject.rows[part])
         key = key_of(entry, asked, plan, surrogate)
         stored = read_json(path) if path.exists() else {}
         if stored.get("key") != key:
             tell = staged(progress, f"{subject.name}, {plan.budget}", stage, len(plan.attacks))
-            stored = {"key": key, **measure(name, asked, plan, surrogate, tell)}
+            stored = {"key": key, **measure(entry, asked, plan, surrogate, tell)}
             write_json(path, stored)
-        rankings[name], costs[name] = as_ranking(stored["queries"], base), stored["cost"]
-        rows[name] = asked.rows
+        rankings[name] = as_ranking(stored["queries"], clean, part)
+        costs[name], rows[name] = stored["cost"], asked.rows
     standard, knowing = attack_names("standard"), attack_names("standard", "gallery")
     for label, names in (("worst", standard), ("worst_gallery", knowing)):
-        whole = [n for n in plan.attacks if n in names and len(rows[n]) == len(subject.rows)]
+        whole = [n for n in plan.attacks if n in names and len(rows[n]) == len(every)]
         rankings[label] = worst_case([clean, *(rankings[name] for name in whole)])
         rows[label] = subject.rows
     return Robustness(rankings, costs, rows)
-
-
-def part_of(ranking: Ranking, index: Tensor) -> Ranking:
-    """The ranking of some of its queries."""
-    return Ranking(**{name: column[index] for name, column in vars(ranking).items()})
 
 
 def staged(progress: Progress | None, what: str, stage: int, stages: int) -> Progress | None:
@@ -166,58 +150,26 @@ def staged(progress: Progress | None, what: str, stage: int, stages: int) -> Pro
     return progress and (lambda _, done, each: progress(what, stage * each + done, stages * each))
 
 
-def sweep(
-    subject: Subject,
-    folder: str | Path,
-    plan: Plan,
-    budgets: dict[str, Budget],
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Evaluate a plan under several named budgets: tidy rows with a column "budget"."""
-    done: dict[Budget, Robustness] = {}
-    for stage, (label, budget) in enumerate(budgets.items()):
-        tell = staged(progress, f"{subject.name}, {len(budgets)} budgets", stage, len(budgets))
-        if budget not in done:
-            part = replace(plan, budget=budget)
-            done[budget] = evaluate(subject, Path(folder) / label, part, None, tell)
-    tables = [
-        done[budget].tidy().assign(budget=label, eps=budget.eps, steps=budget.steps)
-        for label, budget in budgets.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
-
-
-def over_eps(budget: Budget, levels: Sequence[float]) -> dict[str, Budget]:
-    """Budgets with other eps, given in levels of 255; the step grows in proportion."""
-    per_eps = budget.step / budget.eps if budget.eps else 1 / 8
-    return {
-        f"eps_{level:g}": replace(budget, eps=level / 255, step=per_eps * level / 255)
-        for level in levels
-    }
-
-
-def over_steps(budget: Budget, counts: Sequence[int]) -> dict[str, Budget]:
-    """Budgets with other numbers of steps of the same size."""
-    return {f"steps_{count}": replace(budget, steps=count) for count in counts}
-
-
 def measure(
-    name: str, subject: Subject, plan: Plan, surrogate: Subject | None, progress: Progress | None
+    entry: Attack, subject: Subject, plan: Plan, surrogate: Subject | None, tell: Progress | None
 ) -> dict[str, Any]:
     """Run one attack and score it: per-query results, cost, metrics, card."""
-    attacked, cost = attack_images(name, subject, plan, surrogate, progress)
-    features = embed_all(subject.embed, attacked, plan.batch_size)
+    attacked, cost = attack_images(entry.name, subject, plan, surrogate, tell)
+    features = embed_all(subject.embed, attacked, BATCH)
     query, gallery = subject.attacked, subject.gallery
     if plan.side == "query":
         query = replace(query, embeddings=features)
     else:
         changed = gallery.embeddings.index_copy(0, subject.targets("gallery"), features)
         gallery = replace(gallery, embeddings=changed)
-    ranking = rank(query, gallery, metric=plan.metric, same_camera=plan.same_camera)
-    queries = {part: getattr(ranking, part).tolist() for part in ("ap", "inp", "first_rank")}
-    scores = {**ranking.summary(), **ranking.spread()}
-    card = {"family": family(name), **asdict(find_attack(name).card)}
-    return {"attack": name, "card": card, "cost": cost, "metrics": scores, "queries": queries}
+    ranking = rank(query, gallery)
+    return {
+        "attack": entry.name,
+        "card": {"family": entry.family, **asdict(entry.card)},
+        "cost": cost,
+        "metrics": {**ranking.summary(), **ranking.spread()},
+        "queries": {part: getattr(ranking, part).tolist() for part in ("ap", "inp", "first_rank")},
+    }
 
 
 def attack_images(
@@ -229,24 +181,14 @@ def attack_images(
 ) -> tuple[Tensor, dict[str, float]]:
     """Attacked images of the plan's side (uint8), and what one image cost."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {plan.seed}".encode()))
-    view = partial(
-        Subject.scene,
-        side=plan.side,
-        budget=plan.budget_of(name),
-        generator=generator,
-        metric=plan.metric,
-    )
-    counter = Counter(subject.embed)
-    other = view(surrogate.at(subject.rows)) if surrogate else None
-    scene = replace(view(subject), embed=counter, surrogate=other)
-    if plan.same_camera == "count":
-        scene = replace(scene, camids=None)
-    attacked = craft(find_attack(name), scene, plan.batch_size, progress)
-    change = (attacked.int() - scene.images.int()).abs().max()
+    given, counter = (plan.side, plan.budget_of(name), generator), Counter(subject.embed)
+    other = replace(surrogate, rows=subject.rows).scene(*given) if surrogate else None
+    scene = replace(subject.scene(*given), embed=counter, surrogate=other)
+    attacked = craft(find_attack(name), scene, BATCH, progress)
     return attacked, {
         "embeddings": counter.embeddings / len(attacked),
         "gradients": counter.gradients / len(attacked),
-        "largest_change": int(change),
+        "largest_change": int((attacked.int() - scene.images.int()).abs().max()),
     }
 
 
@@ -274,11 +216,13 @@ def worst_case(rankings: Sequence[Ranking]) -> Ranking:
     )
 
 
-def as_ranking(queries: dict[str, list[float]], clean: Ranking) -> Ranking:
-    """Per-query results from a file, as the ranking they were."""
-    ap, inp = (torch.tensor(queries[part], dtype=torch.float64) for part in ("ap", "inp"))
-    first = torch.tensor(queries["first_rank"], dtype=clean.first_rank.dtype)
-    return replace(clean, ap=ap, inp=inp, first_rank=first)
+def as_ranking(queries: dict[str, list[float]], clean: Ranking, part: Tensor) -> Ranking:
+    """Results from a file as the ranking they were, of this part of the clean one's queries."""
+    columns = {
+        name: torch.tensor(values, dtype=getattr(clean, name).dtype)
+        for name, values in queries.items()
+    }
+    return Ranking(**columns, valid=clean.valid[part], pids=clean.pids[part])
 
 
 def family(name: str) -> str:
@@ -287,18 +231,13 @@ def family(name: str) -> str:
     return known[name].family if name in known else name
 
 
-def code_of(entry: Attack) -> tuple[Any, ...]:
-    """The functions a stored result depends on: an edit of any is told from an edit of another
-    attack."""
-    return (entry.craft, entry.whole, entry.bounded, craft, Subject.scene, Counter, rank, embed_all)
-
-
 def key_of(entry: Attack, subject: Subject, plan: Plan, surrogate: Subject | None) -> str:
-    """Digest of everything a stored result depends on."""
+    """Digest of everything a stored result depends on, the attack's own functions included."""
     models = [subject, *([surrogate] if surrogate and entry.surrogate else [])]
     return identity(
         models=[(model.query, model.gallery, model.slopes()) for model in models],
         attacked=(subject.rows, subject.images(plan.side), plan.budget_of(entry.name), plan.seed),
-        protocol=(plan.side, plan.metric, plan.same_camera, plan.batch_size),
-        code=code_of(entry),
+        side=plan.side,
+        code=(entry.craft, entry.whole, entry.bounded, craft, Subject.scene, Counter, rank),
+        embed=(embed_all, BATCH),
     )

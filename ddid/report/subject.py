@@ -14,7 +14,7 @@ from ddid.attack.objectives import fna
 from ddid.attack.pgd import value_and_grad, valued
 from ddid.data.images import ImageSet, to_unit
 from ddid.errors import InputError, require
-from ddid.metric.distance import Embed, Metric, check_embeddings
+from ddid.metric.distance import Embed, check_embeddings
 from ddid.metric.ranking import Embedded
 from ddid.model import embed as embed_all
 
@@ -41,11 +41,7 @@ class Subject:
 
     @classmethod
     def of(cls, embed: Embed, query: ImageSet, gallery: ImageSet, name: str = "model") -> "Subject":
-        """Check a model on a few images and embed all of them.
-
-        Raises:
-            InputError: what `check_model` finds, or features that are not finite.
-        """
+        """Check a model on a few images (`check_model`) and embed all of them."""
         device = check_model(embed, to_unit(query.images[:3]))
         known, ranked = (
             Embedded(embed_all(embed, side.images), side.pids, side.camids)
@@ -60,11 +56,7 @@ class Subject:
         The other queries remain references, so the attack on the chosen ones is as strong as
         among all.
         """
-        return self.at(self.rows[evenly(len(self.rows), count)]) if count else self
-
-    def at(self, rows: Tensor) -> "Subject":
-        """The same with these rows of the query set under attack."""
-        return replace(self, rows=rows)
+        return replace(self, rows=self.rows[evenly(len(self.rows), count)]) if count else self
 
     @property
     def attacked(self) -> Embedded:
@@ -82,9 +74,7 @@ class Subject:
         """The images an attack on one side changes, uint8, clean."""
         return (self.query_images if side == "query" else self.gallery_images)[self.targets(side)]
 
-    def scene(
-        self, side: str, budget: Budget, generator: torch.Generator, metric: Metric = "cosine"
-    ) -> Scene:
+    def scene(self, side: str, budget: Budget, generator: torch.Generator) -> Scene:
         """Scene of the images an attack on one side changes; the references are all queries."""
         some = (self.query if side == "query" else self.gallery)[self.targets(side)]
         return Scene(
@@ -97,13 +87,12 @@ class Subject:
             references=self.query.to(self.device),
             camids=some.camids,
             gallery=self.gallery.to(self.device) if side == "query" else None,
-            metric=metric,
         )
 
-    def slopes(self, count: int = 4) -> list[str]:
+    def slopes(self) -> list[str]:
         """The input gradient of FNA on a few images, told coarsely: three digits of its products
         with fixed random images, which another number of threads does not change."""
-        some = self.some(min(count, len(self.rows)))
+        some = self.some(min(4, len(self.rows)))
         scene = some.scene("query", Budget(), torch.Generator()).ready()
         _, gradient = value_and_grad(valued(self.embed, fna(scene.guides)), scene.images)
         source = torch.Generator().manual_seed(0)
@@ -131,28 +120,20 @@ def check_model(embed: Embed, images: Tensor) -> torch.device:
     device = next((p.device for p in module.parameters()), images.device)
     lengths = set()
     for size in sorted({1, 2, len(images)} & set(range(len(images) + 1))):
-        found = try_model(embed, images[:size].to(device))
+        try:
+            with torch.no_grad():
+                found = embed(images[:size].to(device))
+        except Exception as error:  # a stranger's code may raise anything
+            told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            what = f"a batch of {size} images of {tuple(images.shape[1:])}"
+            raise InputError(f"the model fails on {what}: {told}") from error
+        require(isinstance(found, Tensor), f"the model returns {type(found).__name__}: want (B, D)")
+        check_embeddings(found, "the model's")
         require(len(found) == size, f"{size} images gave {len(found)} embeddings: want one each")
         lengths.add(found.shape[1])
     require(len(lengths) == 1, f"embeddings have lengths {sorted(lengths)} in batches of 1 to 3")
     require(not module.training, "the model switched itself to training mode: keep it in eval()")
     return found.device
-
-
-def try_model(embed: Embed, images: Tensor) -> Tensor:
-    """Embeddings of a few images; InputError for whatever a stranger's code raises or returns."""
-    try:
-        with torch.no_grad():
-            found = embed(images)
-    except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise InputError(
-            f"the model fails on a batch of {len(images)} images of {tuple(images.shape[1:])}: "
-            f"{type(error).__name__}: {first}"
-        ) from error
-    require(isinstance(found, Tensor), f"the model returns {type(found).__name__}: want (B, D)")
-    check_embeddings(found, "the model's")
-    return found
 
 
 def load_factory(spec: str, weights: str = "") -> Embed:
@@ -161,9 +142,6 @@ def load_factory(spec: str, weights: str = "") -> Embed:
     The factory is called with the weights' path if there is one, and returns a callable from images
     (B, 3, H, W) in [0, 1] to embeddings (B, D). Modules are also looked for in the working
     directory, after all others. `ddid.model:load_model` with a model folder is this kit's own.
-
-    Raises:
-        InputError: nothing of that name, or the factory fails or returns no callable.
     """
     module_name, _, name = spec.partition(":")
     require(bool(module_name and name), f"model {spec!r}: write package.module:factory")
@@ -174,7 +152,7 @@ def load_factory(spec: str, weights: str = "") -> Embed:
         embed = factory(weights) if weights else factory()
     except InputError:
         raise
-    except Exception as error:  # importing and running a stranger's code may raise anything
+    except Exception as error:  # a stranger's code may raise anything
         raise InputError(f"{spec} cannot be used: {type(error).__name__}: {error}") from error
     require(callable(embed), f"{spec} returned {type(embed).__name__}: want a callable")
     return embed.to(PartialState().device) if isinstance(embed, nn.Module) else embed

@@ -16,6 +16,7 @@ from ddid.attack.objectives import fna
 from ddid.attack.pgd import pgd
 from ddid.data.images import to_unit
 from ddid.errors import InputError
+from ddid.report import robustness
 from ddid.report.audit import (
     AUDIT_ATTACKS,
     audit,
@@ -23,7 +24,8 @@ from ddid.report.audit import (
     compare_budgets,
     inside_budget,
     slack,
-    verdict_table,
+    sweep,
+    sweep_budgets,
 )
 from ddid.report.robustness import Plan
 from ddid.report.subject import Subject
@@ -182,7 +184,7 @@ def defended(query, gallery):
 def test_an_honest_model_raises_no_flag(kind, request, query, gallery, tmp_path):
     model = request.getfixturevalue(kind)
     result = audit(Subject.of(model, query, gallery), tmp_path, PLAN, **SHORT)
-    assert result.flags == [], verdict_table(result.verdicts).to_string()
+    assert result.flags == [], result.checks().to_string()
 
 
 def test_a_plain_function_is_audited_too(net, query, gallery, tmp_path):
@@ -213,6 +215,21 @@ def test_every_verdict_has_evidence(subject, tmp_path):
     assert all(verdict.evidence and verdict.finding for verdict in verdicts)
     checks = [verdict.check for verdict in verdicts]
     assert len(checks) == len(set(checks)) >= 12
+
+
+def test_more_eps_and_more_steps_hurt_more_and_equal_budgets_are_attacked_once(
+    subject, tmp_path, monkeypatch
+):
+    ran, measure = [], robustness.measure
+    monkeypatch.setattr(robustness, "measure", lambda *all: ran.append(all) or measure(*all))
+    plan = Plan(("fna",), Budget(steps=8))
+    table = sweep(subject, tmp_path, plan, sweep_budgets(plan.budget, [0, 2, 8]))
+    assert len(ran) == 8  # of nine: eps_8 is steps_8
+    maps = table.query("metric == 'mAP'").set_index(["attack", "budget"])["value"]
+    assert maps["fna", "eps_0"] == maps["clean", "eps_0"]
+    assert maps["fna", "eps_8"] == maps["fna", "steps_8"]
+    assert maps["fna"][["eps_0", "eps_2", "eps_8", "eps_128"]].is_monotonic_decreasing
+    assert maps["fna", "steps_8"] < maps["fna", "steps_1"]
 
 
 def fake_curves(**changes: float) -> pd.DataFrame:

@@ -2,9 +2,7 @@
 
 import pandas as pd
 import pytest
-import torch
 
-from ddid.metric.ranking import Ranking
 from ddid.report.figures.robustness import budget_curves, identity_spread, robustness_bars
 
 TABLE = pd.DataFrame(
@@ -17,40 +15,43 @@ TABLE = pd.DataFrame(
 )
 
 
-def ranking(ap, pids) -> Ranking:
-    """The last query has no right answer."""
-    ap = torch.tensor([*ap, 0.0], dtype=torch.float64)
-    valid = torch.arange(len(ap)) < len(ap) - 1
-    return Ranking(ap, ap, 1 + (ap < 0.5).long(), valid, torch.tensor([*pids, 9]))
+def queries(**models) -> pd.DataFrame:
+    """Rows of `Robustness.queries`: model → attack → one AP (percent) for each of `pids`."""
+    rows = []
+    for model, (pids, attacks) in models.items():
+        for attack, values in attacks.items():
+            scores = {"query": range(len(pids)), "pid": pids, "ap": values}
+            rows.append(pd.DataFrame(scores).assign(model=model, attack=attack))
+    return pd.concat(rows).assign(rank1=lambda found: 100 * (found["ap"] >= 50))
 
 
-RANKINGS = {
-    "none": {"clean": ranking([0.5, 0.1], [1, 2]), "fna": ranking([0.2, 0], [1, 2])},
-    "ddid": {"clean": ranking([0.2, 0.4], [1, 2]), "fna": ranking([0.2, 0.2], [1, 2])},
-}
+TWO = queries(
+    none=([1, 2], {"clean": [50, 10], "fna": [20, 0]}),
+    ddid=([1, 2], {"clean": [20, 40], "fna": [20, 20]}),
+)
 
 
-def test_bars_are_means_over_the_valid_queries_in_the_order_given():
-    figure = robustness_bars(RANKINGS)
+def test_bars_are_means_over_the_queries_in_the_order_given():
+    figure = robustness_bars(TWO)
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["clean", "fna"]
     heights = [[bar.get_height() for bar in bars] for bars in ax.containers[:2]]
     assert heights == [pytest.approx([30, 10]), pytest.approx([30, 20])]
     assert "2 queries of 2 identities" in figure.texts[0].get_text()
-    first = robustness_bars(RANKINGS, "rank1").axes[0].containers[0]
+    first = robustness_bars(TWO, "rank1").axes[0].containers[0]
     assert [bar.get_height() for bar in first] == pytest.approx([50, 0])
 
 
 def test_an_interval_is_over_identities_not_over_queries():
     """Twenty alike queries of one identity say no more than one of them."""
-    alike = {"none": {"clean": ranking([0.1] * 20 + [0.5] * 20, [1] * 20 + [2] * 20)}}
+    alike = queries(none=([1] * 20 + [2] * 20, {"clean": [10] * 20 + [50] * 20}))
     ends = [line.get_ydata() for line in robustness_bars(alike).axes[0].lines]
     assert ends[0] == pytest.approx([10, 50])
 
 
 def test_curves_start_at_the_clean_score():
-    table = pd.concat([TABLE.assign(eps=level / 255) for level in (4, 8)])
-    figure = budget_curves({"eps": table}, queries=7)
+    parts = [TABLE.assign(budget=f"eps_{n}", eps=n / 255, steps=15) for n in (4, 8)]
+    figure = budget_curves(pd.concat(parts), queries=7)
     line = next(line for line in figure.axes[0].lines if len(line.get_xdata()))
     assert list(line.get_xdata()) == pytest.approx([0, 4, 8])
     assert list(line.get_ydata()) == [40, 30, 30]
@@ -58,7 +59,7 @@ def test_curves_start_at_the_clean_score():
 
 
 def test_spread_shows_every_identity_once():
-    many = {"none": {"clean": ranking([0.5, 0.1, 0.3], [1, 2, 2])}}
+    many = queries(none=([1, 2, 2], {"clean": [50, 10, 30]}))
     figure = identity_spread(many, ["clean"])
     (line,) = [line for line in figure.axes[0].lines if len(line.get_xdata())]
     assert list(line.get_xdata()) == pytest.approx([20, 50])
