@@ -14,153 +14,18 @@ Everything made lies in `out`; called again, finished work is found there as lon
 and code are the same. Importing the package loads nothing heavy.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ipywidgets import VBox
-
-    from ddid.data import Data
-    from ddid.data.images import ImageSet
-    from ddid.metric.distance import Embed
-    from ddid.model import ReIDNet
-    from ddid.progress import Progress
-    from ddid.report.audit import Audit
-    from ddid.report.robustness import Robustness
+    from ddid.front import audit, balanced, evaluate, explore, read_data, train
 
 __version__ = "0.1.0"
+__all__ = ["audit", "balanced", "evaluate", "explore", "read_data", "train"]
 
 
-def read_data(root: str | Path) -> "Data":
-    """A data set: a folder in a known layout, or a CSV manifest of at least `path` and `pid`.
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'ddid' has no attribute {name!r}")
+    from ddid import front
 
-    `.manifest` has a row an image, `.messages` what a person should know, and
-    `.images("train", "query", "gallery", size=(height, width))` an `ImageSet` each: `images` uint8
-    (N, 3, H, W), `pids` and `camids` int64 (N,), camera -1 where unknown.
-    """
-    from ddid import data
-
-    return data.read_data(Path(root))
-
-
-def balanced(
-    train: "ImageSet",
-    *,
-    out: str | Path,
-    progress: "Progress | None" = None,
-    **settings: Any,
-) -> "ImageSet":
-    """The training set with what phase 1 adds: generated images that pass the gate.
-
-    Args:
-        train: real images of at least two cameras.
-        out: folder of generator, judge and images.
-        progress: told what is done; `ddid.progress.progress_bars()` draws it.
-        settings: `delta1` (fewest images an identity should have), `delta2` (largest share of one
-            camera), `steps` (of the generator), `seed`.
-    """
-    from ddid.balance import phase
-
-    return phase.balanced(train, Path(out), progress, **settings)
-
-
-def train(
-    recipe: str,
-    train: "ImageSet",
-    *,
-    out: str | Path,
-    progress: "Progress | None" = None,
-    **settings: Any,
-) -> "ReIDNet":
-    """Train a defence: a network from images (B, 3, H, W) in [0, 1] to embeddings (B, D).
-
-    Args:
-        recipe: a name of `ddid.defense.recipes.recipes()`, such as "ddid", "metric_at" or "none".
-        train: images of any size; their identities are the classes.
-        out: folder of checkpoints, log and model; `ddid.model.load_model` reads it.
-        progress: told the steps done.
-        settings: fields of `ddid.defense.training.TrainConfig`, such as `steps`, `backbone`, `lr`,
-            `eps` (in fractions of the pixel range), `seed`.
-
-    >>> net = train("none", people, out=folder, steps=1, identities=2, images_per_identity=2)
-    >>> len(net(people.images[:3] / 255))
-    3
-    """
-    from ddid.defense.training import TrainConfig
-    from ddid.defense.training import train as train_recipe
-    from ddid.errors import require
-
-    known = TrainConfig.__dataclass_fields__
-    for name in settings:
-        require(name in known, f"training has no setting {name!r}: choose of {', '.join(known)}")
-    return train_recipe(recipe, train, TrainConfig(**settings), out, progress)
-
-
-def evaluate(
-    model: "Embed",
-    query: "ImageSet",
-    gallery: "ImageSet",
-    *,
-    out: str | Path,
-    attacks: Sequence[str] = (),
-    eps: float = 8 / 255,
-    steps: int = 15,
-    progress: "Progress | None" = None,
-) -> "Robustness":
-    """Score any model clean and under attack; `.table()` is in percent, one line an attack.
-
-    Args:
-        model: any callable from images (B, 3, H, W) in [0, 1] to embeddings (B, D).
-        query: attacked; a query finds nothing of its own camera.
-        gallery: searched.
-        out: folder of the attacks' results.
-        attacks: names of `ddid.attack.attacks()`; the standard ones if empty.
-        eps: largest change of a pixel, in fractions of its range; a whole number of 255ths.
-        steps: of an attack, an eighth of `eps` each.
-        progress: told the images done.
-
-    >>> found = evaluate(model, query, gallery, out=folder, attacks=["fna"], steps=2)
-    >>> found.table()["mAP"].index.tolist()
-    ['clean', 'fna', 'worst', 'worst_gallery']
-    """
-    from ddid.attack import Budget, attack_names
-    from ddid.report.robustness import Plan
-    from ddid.report.robustness import evaluate as attack_and_rank
-    from ddid.report.subject import Subject
-
-    plan = Plan(attacks or attack_names("standard"), Budget(eps=eps, steps=steps))
-    subject = Subject.of(model, query, gallery)
-    return attack_and_rank(subject, Path(out), plan, progress=progress)
-
-
-def audit(
-    model: "Embed",
-    query: "ImageSet",
-    gallery: "ImageSet",
-    *,
-    out: str | Path,
-    eps: float = 8 / 255,
-    steps: int = 15,
-    progress: "Progress | None" = None,
-) -> "Audit":
-    """Can a model's robustness be believed? Arguments as of `evaluate`.
-
-    `.flags` names the checks that failed, none for an honest model; `.verdicts` has the evidence,
-    `.table()` the scores in percent. `ddid audit` does the same from a terminal, with a page.
-    """
-    from ddid.attack import Budget
-    from ddid.report.audit import audit as question
-    from ddid.report.robustness import Plan
-    from ddid.report.subject import Subject
-
-    plan = Plan(budget=Budget(eps=eps, steps=steps))
-    return question(Subject.of(model, query, gallery), Path(out), plan, progress=progress)
-
-
-def explore(models: "Mapping[str, Embed]", query: "ImageSet", gallery: "ImageSet") -> "VBox":
-    """The attack explorer as a widget for a notebook; `models` maps names to models."""
-    from ddid.report.explorer import Explorer
-    from ddid.report.panel import panel
-
-    return panel(Explorer(models, query, gallery))
+    return getattr(front, name)

@@ -144,9 +144,14 @@ def _check_names(unknown: set[str]) -> None:
         return
     known = {name for notebook in notebook_names() for name in declared_parameters(notebook)}
     for name in sorted(unknown - known):
-        close = difflib.get_close_matches(name, sorted(known), n=1)
-        hint = f"did you mean `{close[0]}`?" if close else "see the `parameters` cells."
+        hint = did_you_mean(name, known)
         raise InputError(f"unknown parameter `{name}`: no notebook takes it; {hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The parameter whose name is nearest, as the end of a sentence."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean `{close[0]}`?" if close else "see the `parameters` cells."
 
 
 def _type(default: Literal) -> Any:

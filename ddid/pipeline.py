@@ -45,7 +45,7 @@ def run_profile(
         profile: name or YAML file.
         out: run folder, relative to the working directory; `runs/PROFILE` beside `notebooks/` if
             empty.
-        settings: overrides, see `parse_overrides`.
+        settings: overrides, `NAME=VALUE` or `NOTEBOOK.NAME=VALUE`, see `parse_setting` and `plan`.
         only: numbers or names of the notebooks to execute; all if empty.
         resume: go on with a run folder that exists. A notebook whose result stands is not executed
             again; another one is, and inside it what was trained or attacked and still stands is

@@ -8,7 +8,13 @@ import yaml
 
 from ddid.errors import InputError, require
 from ddid.files import from_here
-from ddid.notebook import NOTEBOOKS, check_parameters, declared_parameters, notebook_names
+from ddid.notebook import (
+    NOTEBOOKS,
+    check_parameters,
+    declared_parameters,
+    did_you_mean,
+    notebook_names,
+)
 
 PROFILES = NOTEBOOKS / "profiles"
 PATHS = ("out", "root", "start", "weights")  # last words of the names of parameters that are paths
@@ -31,26 +37,6 @@ def read_profile(name: str) -> dict[str, Any]:
     flat = isinstance(content, dict) and all(isinstance(key, str) for key in content)
     require(flat, f"{path} should be lines of `parameter: value`")
     return content
-
-
-def parse_overrides(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`notebook.parameter=value` texts → {notebook: {parameter: value}}; values are YAML.
-
-    `01.seed=3` and `01_bias_analysis.seed=3` both name a notebook; `seed=3` names all that take it.
-    Relative paths are taken from the working directory, as everywhere on the command line.
-
-    Raises:
-        InputError: no `=`, or no such notebook.
-    """
-    overrides: dict[str, dict[str, Any]] = {name: {} for name in notebook_names()}
-    for setting in settings:
-        target, value = parse_setting(setting)
-        where, _, parameter = target.rpartition(".")
-        chosen = [n for n in overrides if not where or where in (n, n[:2], n[3:])]
-        require(bool(chosen), f"--set {setting}: no notebook {where!r}; {', '.join(overrides)}")
-        for name in chosen:
-            overrides[name][parameter] = value
-    return overrides
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:
@@ -85,23 +71,50 @@ def read_yaml(text: str | bytes, where: str) -> Any:
         raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
+def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) -> Plans:
+    """Checked parameters of notebooks: of a profile, overruled by settings.
+
+    `seed` sets it in all that take it, `03.seed` and `03_adversarial_meta_training.seed` in one.
+    One value for a list stands for a list of one.
+
+    Raises:
+        InputError: a name that no notebook takes, or a value of another type.
+    """
+    declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
+    known = {name for parameters in declared.values() for name in parameters}
+    shared = read_profile(profile)
+    plans = {
+        n: {k: v for k, v in shared.items() if k in own or k not in known}
+        for n, own in declared.items()
+    }
+    for setting, value in settings.items():
+        where, _, name = setting.rpartition(".")
+        takers = [n for n in declared if name in declared[n] and _is_called(n, where)]
+        require(bool(takers), f"no notebook here takes `{setting}`; {did_you_mean(name, known)}")
+        for notebook in takers:
+            wrapped = isinstance(declared[notebook][name], list) and not isinstance(value, list)
+            plans[notebook][name] = [value] if wrapped else value
+    return {notebook: check_parameters(notebook, given) for notebook, given in plans.items()}
+
+
+def _is_called(notebook: str, name: str) -> bool:
+    stem = Path(notebook).stem
+    return name in ("", stem, stem[:2], stem[3:])
+
+
 def plan_run(
     profile: str, out: Path, settings: Sequence[str] = (), only: Sequence[str] = ()
 ) -> Plans:
-    """Checked parameters of every notebook: profile, then overrides, then `out`.
+    """Checked parameters of the six notebooks, or of `only` some, in the run folder `out`.
 
     Everything is checked before anything runs, so a typing error costs no training.
 
     Raises:
         InputError: an unknown or mistyped parameter anywhere, or an unknown name in `only`.
     """
-    shared, overrides, plans = read_profile(profile), parse_overrides(settings), {}
+    given = dict(map(parse_setting, settings))
+    plans = plan(notebook_names(), profile, {**given, "out": str(out)})
     for name in only:
-        known = any(name in (n, n[:2], n[3:]) for n in overrides)
-        require(known, f"--only {name}: no such notebook; choose of {', '.join(overrides)}")
-    for notebook, own in overrides.items():
-        plans[notebook] = check_parameters(notebook, shared | own | {"out": str(out)})
-        for setting in own.keys() - declared_parameters(notebook).keys():
-            named = sum(setting in other for other in overrides.values())
-            require(named > 1, f"--set {notebook}.{setting}: this notebook takes no {setting}")
-    return {n: p for n, p in plans.items() if not only or {n, n[:2], n[3:]} & set(only)}
+        known = any(_is_called(notebook, name) for notebook in plans)
+        require(known, f"--only {name}: no such notebook; choose of {', '.join(plans)}")
+    return {n: p for n, p in plans.items() if not only or any(_is_called(n, o) for o in only)}

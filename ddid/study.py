@@ -1,6 +1,5 @@
 """A study: many runs of the notebooks as data, from `notebooks/studies/NAME.yaml`."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,8 +11,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ddid.errors import InputError, require
 from ddid.files import read_json
-from ddid.notebook import NOTEBOOKS, check_parameters, declared_parameters
-from ddid.profiles import Plans, read_profile, read_yaml
+from ddid.notebook import NOTEBOOKS, declared_parameters
+from ddid.profiles import Plans, plan, read_yaml
 
 STUDIES = NOTEBOOKS / "studies"
 EVERY_ROW = {"value", "variant", "profile", "hardware"}
@@ -68,7 +67,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Its choices, as a folder may be called."""
-        words = [f"{name}={_word(value)}" for name, value in self.chosen.items()]
+        words = [f"{name}={value}" for name, value in self.chosen.items()]
         return ",".join(words).replace("/", "_") or "only"
 
     def rows(self, study: Study, folder: Path) -> Iterator[dict[str, Any]]:
@@ -103,10 +102,6 @@ def _flatten(
         if key in only.get(level, record):
             for row in _flatten(record[key], inner, only):
                 yield {level: key, **row}
-
-
-def _word(value: Any) -> str:
-    return "+".join(map(_word, value)) if isinstance(value, list) else str(value)
 
 
 def read_study(name: str) -> Study:
@@ -152,25 +147,5 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
         variant = study.variants.get(chosen.get("variant", ""), {})
         own = {**study.fixed, **chosen, **variant, **(settings or {})}
         own.pop("variant", None)
-        cells.append(Cell(chosen, _plans(study, own)))
+        cells.append(Cell(chosen, plan(study.notebooks, study.profile, own)))
     return cells
-
-
-def _plans(study: Study, settings: Mapping[str, Any]) -> Plans:
-    """Checked parameters by notebook; one value for a list stands for a list of one."""
-    declared = {notebook: declared_parameters(notebook) for notebook in study.notebooks}
-    profile = read_profile(study.profile)
-    plans: dict[str, dict[str, Any]] = {notebook: {} for notebook in declared}
-    for setting, value in {**profile, **settings}.items():
-        where, _, name = setting.rpartition(".")
-        named = [n for n in declared if where in ("", Path(n).stem, Path(n).stem[:2])]
-        takers = [n for n in named if name in declared[n]]
-        if not takers and setting not in profile:
-            known = sorted({name for parameters in declared.values() for name in parameters})
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else ""
-            raise InputError(f"study {study.name}: no notebook of it takes `{setting}`{hint}")
-        for notebook in takers:
-            wrapped = isinstance(declared[notebook][name], list) and not isinstance(value, list)
-            plans[notebook][name] = [value] if wrapped else value
-    return {notebook: check_parameters(notebook, plan) for notebook, plan in plans.items()}

@@ -16,7 +16,7 @@ from ddid.__main__ import main
 from ddid.errors import InputError
 from ddid.files import lock, read_json, write_json
 from ddid.pipeline import run_profile
-from ddid.profiles import parse_overrides, plan_run, read_profile
+from ddid.profiles import parse_setting, plan_run, read_profile
 
 FIRST = """
 from pathlib import Path
@@ -71,24 +71,27 @@ def calls(root):
 
 
 @pytest.mark.usefixtures("notebooks")
-def test_overrides_name_one_notebook_by_number_or_name_or_all():
-    assert parse_overrides(["01.seed=3"])["01_one"] == {"seed": 3}
-    assert parse_overrides(["one.seed=3", "02_two.ok=false"])["02_two"] == {"ok": False}
-    assert parse_overrides(["out=x"]) == {
-        n: {"out": str(Path.cwd() / "x")} for n in ("01_one", "02_two")
-    }
-    assert parse_overrides(["data_root=a/b"])["01_one"]["data_root"] == str(Path.cwd() / "a/b")
-    assert parse_overrides(["data_root=''"])["01_one"]["data_root"] == ""
-    for wrong in ("seed", "07.seed=1", "seed=[1"):
+def test_settings_name_one_notebook_by_number_or_name_or_all():
+    for setting in ("01.seed=3", "one.seed=3", "01_one.seed=3", "seed=3"):
+        assert plan_run("toy", Path("x"), [setting])["01_one"]["seed"] == 3
+    assert plan_run("toy", Path("x"), ["02_two.ok=false"])["02_two"]["ok"] is False
+    assert {plan["out"] for plan in plan_run("toy", Path("x")).values()} == {"x"}
+    for wrong in ("seed", "seed=[1"):
         with pytest.raises(InputError, match="--set"):
-            parse_overrides([wrong])
+            parse_setting(wrong)
+
+
+def test_paths_of_settings_start_at_the_working_directory():
+    assert parse_setting("data_root=a/b") == ("data_root", str(Path.cwd() / "a/b"))
+    assert parse_setting("data_root=''") == ("data_root", "")
 
 
 def test_everything_is_checked_before_anything_runs(notebooks, tmp_path):
     assert plan_run("toy", tmp_path, ["seed=5"])["01_one"]["seed"] == 5
     for settings, sentence in [
-        (["01.sede=5"], "unknown parameter `sede`"),
-        (["02.seed=5"], "takes no seed"),
+        (["01.sede=5"], "takes `01.sede`; did you mean `seed`"),
+        (["02.seed=5"], "takes `02.seed`"),
+        (["07.seed=5"], "takes `07.seed`"),
         (["01.seed=1e-3"], "a whole number"),
     ]:
         with pytest.raises(InputError, match=sentence):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ddid.errors import InputError
 from ddid.files import read_json
 from ddid.notebook import check_parameters, declared_parameters, notebook_names
-from ddid.profiles import parse_overrides, parse_setting, read_profile
+from ddid.profiles import parse_setting, plan_run, read_profile
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
@@ -46,7 +46,7 @@ def test_any_bytes_as_profile_or_record(content):
 def test_any_text_as_a_setting(text):
     for setting in (text, f"seed={text}", f"01.{text}", f"data_root={text}", f"weights={text}"):
         one_sentence(lambda setting=setting: parse_setting(setting))
-        one_sentence(lambda setting=setting: parse_overrides([setting]))
+        one_sentence(lambda setting=setting: plan_run("smoke", Path("x"), [setting]))
 
 
 @FEW

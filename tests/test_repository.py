@@ -31,7 +31,7 @@ LAYERS = [
     {"profiles", "headless"},
     {"pipeline"},
     {"page", "study"},
-    {"sweep"},
+    {"sweep", "front"},
     {"__init__", "__main__"},
 ]
 APART = {"report": {"balance", "defense"}, "defense": {"balance"}}

@@ -19,19 +19,26 @@ from ddid.progress import Progress
 
 def balanced(
     train: ImageSet,
-    folder: Path,
-    progress: Progress | None = None,
     *,
+    out: str | Path,
+    progress: Progress | None = None,
     delta1: int = 20,
     delta2: float = 0.5,
     steps: int = 1600,
     seed: int = 0,
 ) -> ImageSet:
-    """Phase 1 as a whole on real images: plan, generator, judge, gate; as it was if none is wanted.
+    """The training set with what phase 1 adds: generated images that pass the gate, if any.
 
-    Raises:
-        InputError: one camera only, or settings out of range.
+    Args:
+        train: real images of at least two cameras.
+        out: folder of generator, judge and images.
+        progress: told what is done; `ddid.progress.progress_bars()` draws it.
+        delta1: fewest images an identity should have.
+        delta2: largest share of one camera.
+        steps: of the generator's training.
+        seed: of the plan, both trainings and the images.
     """
+    folder = Path(out)
     columns = {"path": train.paths, "pid": train.pids.tolist(), "camid": train.camids.tolist()}
     manifest = pd.DataFrame(columns).assign(split="train", origin="real")
     plan = resampling_plan(manifest, Thresholds(delta1, delta2), seed)

@@ -1,0 +1,110 @@
+"""What `import ddid` offers: adapters from plain arguments to the library's own words."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ipywidgets import VBox
+
+from ddid.attack import Budget, attack_names
+from ddid.balance.phase import balanced
+from ddid.data import read_data
+from ddid.data.images import ImageSet
+from ddid.defense.training import TrainConfig
+from ddid.defense.training import train as train_recipe
+from ddid.errors import require
+from ddid.metric.distance import Embed
+from ddid.model import ReIDNet
+from ddid.progress import Progress
+from ddid.report.audit import Audit
+from ddid.report.audit import audit as question
+from ddid.report.explorer import Explorer
+from ddid.report.panel import panel
+from ddid.report.robustness import Plan, Robustness
+from ddid.report.robustness import evaluate as attack_and_rank
+from ddid.report.subject import Subject
+
+__all__ = ["audit", "balanced", "evaluate", "explore", "read_data", "train"]
+
+
+def train(
+    recipe: str,
+    train: ImageSet,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> ReIDNet:
+    """Train a defence: a network from images (B, 3, H, W) in [0, 1] to embeddings (B, D).
+
+    Args:
+        recipe: a name of `ddid.defense.recipes.recipes()`, such as "ddid", "metric_at" or "none".
+        train: images of any size; their identities are the classes.
+        out: folder of checkpoints, log and model; `ddid.model.load_model` reads it.
+        progress: told the steps done; `ddid.progress.progress_bars()` draws them.
+        settings: fields of `ddid.defense.training.TrainConfig`, such as `steps`, `backbone`, `lr`,
+            `eps` (in fractions of the pixel range), `seed`.
+
+    >>> net = train("none", people, out=folder, steps=1, identities=2, images_per_identity=2)
+    >>> len(net(people.images[:3] / 255))
+    3
+    """
+    known = TrainConfig.__dataclass_fields__
+    for name in settings:
+        require(name in known, f"training has no setting {name!r}: choose of {', '.join(known)}")
+    return train_recipe(recipe, train, TrainConfig(**settings), out, progress)
+
+
+def evaluate(
+    model: Embed,
+    query: ImageSet,
+    gallery: ImageSet,
+    *,
+    out: str | Path,
+    attacks: Sequence[str] = (),
+    eps: float = 8 / 255,
+    steps: int = 15,
+    progress: Progress | None = None,
+) -> Robustness:
+    """Score any model clean and under attack; `.table()` is in percent, one line an attack.
+
+    Args:
+        model: any callable from images (B, 3, H, W) in [0, 1] to embeddings (B, D).
+        query: attacked; a query finds nothing of its own camera.
+        gallery: searched.
+        out: folder of the attacks' results.
+        attacks: names of `ddid.attack.attacks()`; the standard ones if empty.
+        eps: largest change of a pixel, in fractions of its range; a whole number of 255ths.
+        steps: of an attack, an eighth of `eps` each.
+        progress: told the images done.
+
+    >>> found = evaluate(model, query, gallery, out=folder, attacks=["fna"], steps=2)
+    >>> found.table()["mAP"].index.tolist()
+    ['clean', 'fna', 'worst', 'worst_gallery']
+    """
+    plan = Plan(attacks or attack_names("standard"), Budget(eps=eps, steps=steps))
+    return attack_and_rank(Subject.of(model, query, gallery), out, plan, progress=progress)
+
+
+def audit(
+    model: Embed,
+    query: ImageSet,
+    gallery: ImageSet,
+    *,
+    out: str | Path,
+    eps: float = 8 / 255,
+    steps: int = 15,
+    progress: Progress | None = None,
+) -> Audit:
+    """Can a model's robustness be believed? Arguments as of `evaluate`.
+
+    `.flags` names the checks that failed, none for an honest model; `.verdicts` has the evidence,
+    `.table()` the scores in percent. `ddid audit` does the same from a terminal, with a page.
+    """
+    plan = Plan(budget=Budget(eps=eps, steps=steps))
+    return question(Subject.of(model, query, gallery), out, plan, progress=progress)
+
+
+def explore(models: Mapping[str, Embed], query: ImageSet, gallery: ImageSet) -> VBox:
+    """The attack explorer as a widget for a notebook; `models` maps names to models."""
+    return panel(Explorer(models, query, gallery))
