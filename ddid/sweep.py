@@ -105,7 +105,11 @@ def _run(
         if step.root not in futures:
             key = f"{Path(step.notebook).stem}-{step.root.name}"
             before = futures.get(step.before)
-            futures[step.root] = client.submit(run_step, step, before, key=key, retries=TRIES - 1)
+            # In the study's order, so that what is there of an unfinished one can be compared.
+            turn = -len(futures)
+            futures[step.root] = client.submit(
+                run_step, step, before, key=key, retries=TRIES - 1, priority=turn
+            )
     for done, future in enumerate(as_completed(list(futures.values()), loop=client.loop), 1):
         error = future.exception()
         for name, chain in chains.items():
