@@ -1,26 +1,20 @@
 """The notebooks in order, under one profile; those whose result stands are left alone."""
 
 import csv
-import json
 import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 from ddid.errors import InputError, require
 from ddid.files import from_here, full_disk_told, lock, read_json, write_json
 from ddid.identity import identity
-from ddid.notebook import (
-    HOLDER,
-    collect_metrics,
-    notebook_path,
-    resolve,
-)
+from ddid.notebook import TOLD, code_cells, collect_metrics, notebook_path, resolve
 from ddid.profiles import Plans, is_path, plan_run
 from ddid.progress import in_words, overall
 from ddid.sources import code_of
@@ -64,12 +58,21 @@ def run_profile(
     return root
 
 
-def identities(plans: Plans) -> list[str]:
-    """Of each notebook, given those before it: equal ones write the same, whatever `out` is."""
-    found = [""]
-    for notebook, parameters in plans.items():
-        found.append(identity(before=found[-1], own=_own(notebook, parameters)))
-    return found[1:]
+def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
+    occupied = any(path.name[0] != "." for path in root.iterdir())
+    require(
+        resume or overwrite or not occupied,
+        f"{root} holds an earlier run or other files: add --resume to go on with it, "
+        "--overwrite to delete what the run wrote, or choose another --out",
+    )
+    if occupied and overwrite:
+        ours = [folder for folder in root.glob("[0-9][0-9]_*") if _state(folder)]
+        require(
+            bool(ours), f"{root} holds no run of ddid: delete it yourself or choose another --out"
+        )
+        for folder in ours:
+            shutil.rmtree(folder)
+        (root / "metrics.json").unlink(missing_ok=True)
 
 
 def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> None:
@@ -87,11 +90,11 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
         InputError: a notebook stopped, or the folder is in use.
     """
     stream, clock = console or sys.stdout, _Clock(plans, root)
-    with lock(root), _held(root), overall(stream, clock.headline) as say:
+    with lock(root), overall(root / TOLD, stream, clock.headline) as say:
         for number, (path, parameters) in enumerate(plans.items(), 1):
             notebook = Path(path).stem
             title = f"[{number}/{len(plans)}] {notebook}"
-            begin = clock.begin(number)
+            clock.begin(number)
             stands = identity(own=_own(path, parameters), before=_written_before(root, notebook))
             state = {"identity": stands, "settings": _settings(parameters), "finished": True}
             earlier = _state(root / notebook)
@@ -101,46 +104,36 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
             say(f"{title} ...\n")
             write_json(root / notebook / STATE, earlier | state | {"finished": False})
             _execute(notebook_path(path), parameters, root / notebook, say)
-            seconds = time.monotonic() - begin
-            longest = clock.expected.get(notebook) or 0.0
-            state["seconds"] = max(round(seconds, 1), longest)
+            state["seconds"] = max(round(clock.seconds(), 1), clock.expected[number - 1] or 0.0)
             write_json(root / notebook / STATE, state)
-            say(f"{title}: {in_words(seconds)}\n")
+            say(f"{title}: {in_words(clock.seconds())}\n")
         collect_metrics(root)
 
 
-@contextmanager
-def _held(root: Path) -> Iterator[None]:
-    os.environ[HOLDER] = str(root)
-    try:
-        yield
-    finally:
-        del os.environ[HOLDER]
+def identities(plans: Plans) -> list[str]:
+    """Of each notebook, given those before it: equal ones write the same, whatever `out` is."""
+    found = [""]
+    for notebook, parameters in plans.items():
+        found.append(identity(before=found[-1], own=_own(notebook, parameters)))
+    return found[1:]
 
 
 def _own(notebook: str, parameters: Mapping[str, Any]) -> str:
     """Identity of a notebook's cells, the code they may import, its parameters and its data."""
-    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
-    code = [
-        "".join(cell["source"])
-        for cell in cells
-        if cell["cell_type"] == "code"
-        and "parameters" not in cell.get("metadata", {}).get("tags", [])
-    ]
     settings = {name: value for name, value in parameters.items() if name != "out"}
     data = {n: _stamps(resolve(v)) for n, v in settings.items() if is_path(n, v)}
-    return identity(code=code_of(code), settings=settings, data=data)
+    code = code_of(code_cells(notebook_path(notebook), parameters=False))
+    return identity(code=code, settings=settings, data=data)
 
 
 def _stamps(root: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a data set's files, which tell edited ones cheaply."""
-    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else [root]
+    files = [*root.rglob("*")] if root.is_dir() else [root]
     if root.suffix == ".csv" and root.is_file():
         with root.open(encoding="utf-8", errors="replace", newline="") as stream:
             listed = [row.get("path") for row in csv.DictReader(stream)]
         files += [root.parent / name for name in listed if name]
-    there = [path for path in sorted(files) if path.is_file()]
-    stamps = [(path, path.stat()) for path in there]
+    stamps = [(path, path.stat()) for path in sorted(files) if path.is_file()]
     return [(os.path.relpath(p, root), s.st_size, s.st_mtime_ns) for p, s in stamps]
 
 
@@ -167,56 +160,42 @@ def _state(folder: Path) -> dict[str, Any]:
     return read_json(folder / STATE) if (folder / STATE).is_file() else {}
 
 
-def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
-    occupied = any(path.name[0] != "." for path in root.iterdir())
-    if occupied and overwrite:
-        ours = [folder for folder in root.glob("[0-9][0-9]_*") if (folder / STATE).is_file()]
-        require(
-            bool(ours), f"{root} holds no run of ddid: delete it yourself or choose another --out"
-        )
-        for folder in ours:
-            shutil.rmtree(folder)
-        (root / "metrics.json").unlink(missing_ok=True)
-    elif occupied:
-        require(
-            resume,
-            f"{root} holds an earlier run or other files: add --resume to go on with it, "
-            "--overwrite to delete what the run wrote, or choose another --out",
-        )
-
-
 class _Clock:
     """How far a run is, and how long the rest takes, as far as earlier runs tell."""
 
     def __init__(self, plans: Plans, root: Path) -> None:
-        self.names = [Path(path).stem for path in plans]
-        self.number, self.began = 1, time.monotonic()
-        found = {n: _seconds(root, n, _settings(p)) for n, p in zip(self.names, plans.values())}  # noqa: B905
-        self.expected = found
+        self.expected = [_seconds(root, Path(path).stem, own) for path, own in plans.items()]
+        self.begin(1)
 
-    def begin(self, number: int) -> float:
+    def begin(self, number: int) -> None:
         self.number, self.began = number, time.monotonic()
-        return self.began
+
+    def seconds(self) -> float:
+        """Since the notebook began."""
+        return time.monotonic() - self.began
 
     def headline(self) -> str:
         """Say "notebook 3 of 6, about 6 minutes left"."""
-        where = f"notebook {self.number} of {len(self.names)}"
-        rest = self.names[self.number - 1 :]
-        known = [seconds for n in rest if (seconds := self.expected[n]) is not None]
-        if len(known) < len(rest):
+        where = f"notebook {self.number} of {len(self.expected)}"
+        known = [seconds for seconds in self.expected[self.number - 1 :] if seconds is not None]
+        if len(known) <= len(self.expected) - self.number:
             return f"{where}, time left unknown: first run of its kind here"
-        left = max(known[0] - (time.monotonic() - self.began), 0) + sum(known[1:])
+        left = max(known[0] - self.seconds(), 0) + sum(known[1:])
         return f"{where}, about {in_words(left)} left"
 
 
-def _seconds(root: Path, notebook: str, settings: str) -> float | None:
+def _seconds(root: Path, notebook: str, parameters: Mapping[str, Any]) -> float | None:
     """How long a notebook took under these settings, here or in a run folder beside this one."""
+    wanted = _settings(parameters)
     states = (_state(path) for path in [root / notebook, *root.parent.glob(f"*/{notebook}")])
-    same = (s["seconds"] for s in states if s.get("settings") == settings and "seconds" in s)
-    return next(same, None)
+    return next(
+        (s["seconds"] for s in states if s.get("settings") == wanted and "seconds" in s), None
+    )
 
 
-def _execute(path: Path, parameters: Mapping[str, Any], folder: Path, say: Any) -> None:
+def _execute(
+    path: Path, parameters: Mapping[str, Any], folder: Path, say: Callable[[str], None]
+) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -224,7 +203,7 @@ def _execute(path: Path, parameters: Mapping[str, Any], folder: Path, say: Any) 
 
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # frozen modules: a false alarm
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    notebook, output = path.stem, folder / path.name
+    output = folder / path.name
     try:
         with full_disk_told(output):
             papermill.execute_notebook(
@@ -234,24 +213,14 @@ def _execute(path: Path, parameters: Mapping[str, Any], folder: Path, say: Any) 
                 kernel_name="python3",
                 engine_name=ENGINE,
                 progress_bar=False,
-                stdout_file=_Console(say),
+                stdout_file=SimpleNamespace(write=say, flush=lambda: None),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # the kernel's own chatter
             )
     except DeadKernelError as error:
         raise InputError(
-            f"{notebook} stopped: its kernel was killed, most likely for want of memory; give it "
+            f"{path.stem} stopped: its kernel was killed, most likely for want of memory; give it "
             "more or ask for less, then start again with --resume"
         ) from error
     except papermill.PapermillExecutionError as error:
         reason = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"
-        raise InputError(f"{notebook} stopped: {reason} (executed so far: {output})") from error
-
-
-class _Console:
-    """Passes a notebook's standard output on as it comes."""
-
-    def __init__(self, say: Any) -> None:
-        self.write = say
-
-    def flush(self) -> None:
-        """What is written is out."""
+        raise InputError(f"{path.stem} stopped: {reason} (executed so far: {output})") from error

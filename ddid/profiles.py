@@ -25,29 +25,37 @@ Plans = Mapping[str, Mapping[str, Any]]
 
 
 def read_profile(name: str) -> dict[str, Any]:
-    """Parameters of a profile: a name in `notebooks/profiles`, or a path to a YAML file.
+    """Parameters of a profile: a name in `notebooks/profiles`, or a path to a YAML file."""
+    return read_mapping(name, PROFILES, "profile")
+
+
+def read_mapping(name: str, folder: Path, kind: str) -> dict[str, Any]:
+    """Names and values of a YAML file: `folder/NAME.yaml`, or a path.
 
     Raises:
-        InputError: no such profile, or not a flat mapping of parameter names to values.
+        InputError: no such file, or something else in it.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
-    known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-    require(path.is_file(), f"no profile {name!r}: choose one of {known}, or give a YAML file")
-    content = read_yaml(path.read_bytes(), str(path))
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+    require(path.is_file(), f"no {kind} {name!r}: choose one of {known}, or give a YAML file")
+    content = _yaml(path.read_bytes(), str(path))
     flat = isinstance(content, dict) and all(isinstance(key, str) for key in content)
     require(flat, f"{path} should be lines of `parameter: value`")
     return content
 
 
-def parse_setting(setting: str) -> tuple[str, Any]:
-    """`name=value` → its two sides; a path is made absolute.
+def _yaml(text: str | bytes, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date or number out of range
+        raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
-    Raises:
-        InputError: no `=`, or no YAML behind it.
-    """
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """`name=value` → its two sides, the value as YAML; a path is made absolute."""
     name, equals, text = setting.partition("=")
     require(bool(equals), f"--set {setting}: write notebook.parameter=value")
-    value = read_yaml(text, f"--set {setting}")
+    value = _yaml(text, f"--set {setting}")
     parameter = name.rpartition(".")[2]
     if is_path(parameter, value) and (parameter not in HUB or Path(value).exists()):
         value = str(from_here(value))
@@ -57,18 +65,6 @@ def parse_setting(setting: str) -> tuple[str, Any]:
 def is_path(parameter: str, value: Any) -> bool:
     """Whether a parameter names a file or folder."""
     return isinstance(value, str) and bool(value) and parameter.rpartition("_")[2] in PATHS
-
-
-def read_yaml(text: str | bytes, where: str) -> Any:
-    """Plain values of a YAML text from `where`.
-
-    Raises:
-        InputError: it is not YAML.
-    """
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date or number out of range
-        raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) -> Plans:

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,167 +13,121 @@ from typing import Any, TextIO
 Progress = Callable[[str, int, int], None]
 """Called as `progress(what, done, total)` by every long loop; loops may be nested."""
 
-CHANNEL = "DDID_PROGRESS"  # environment variable: the file through which a notebook tells the run
 SECONDS_BETWEEN_LINES = 10.0  # our choice: often enough to trust, rare enough to read
-SECONDS_WORTH_A_LINE = 5.0  # a bar that took less leaves nothing behind
+SECONDS_WORTH_A_BAR = 2.0  # what takes less is not shown
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def progress_bars() -> Progress:
-    """Bars with rate and remaining time in a notebook or terminal, lines without either.
-
-    Under `ddid run` a notebook's progress goes to the run's own display, and the executed notebook
-    stays free of it.
-    """
-    if CHANNEL in os.environ:
-        return _told(Path(os.environ[CHANNEL]))
+    """Bars with rate and remaining time in a notebook or terminal, lines without either."""
     return _Bars() if "ipykernel" in sys.modules or sys.stderr.isatty() else progress_lines()
 
 
-def progress_lines(stream: TextIO | None = None) -> Progress:
+class _Bars:
+    """A bar for each loop under way, inner ones below outer ones; the outermost leaves a line."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, Any] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        from tqdm.auto import tqdm
+
+        if what not in self.open:
+            begun = {"total": total, "initial": done, "delay": SECONDS_WORTH_A_BAR}
+            self.open[what] = tqdm(desc=what, leave=None, **begun)
+        while (inner := [*self.open][-1]) != what:
+            self.open.pop(inner).close()
+        self.open[what].update(done - self.open[what].n)
+        if done >= total:
+            self.open.pop(what).close()
+
+
+def progress_lines(
+    stream: TextIO | None = None, headline: Callable[[], str] | None = None
+) -> Progress:
     """One line every few seconds; the end of a task only if its course was told."""
-    begun: dict[str, float] = {}
+    begun: dict[str, tuple[float, int]] = {}
     last = [float("-inf")]
 
     def progress(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        first = begun.setdefault(what, now)
+        first, before = begun.get(what, (now, done))
+        first = first if done >= before else now  # another task of the same name
+        begun[what] = first, done
         if now - last[0] >= SECONDS_BETWEEN_LINES or (done >= total and last[0] >= first):
             last[0] = now
             left = in_words((now - first) * (total - done) / max(done, 1))
             more = f", {left} left" if done < total and now > first else ""
-            print(f"    {what}: {done}/{total}{more}", file=stream or sys.stdout, flush=True)
+            where = f" ({headline()})" if headline else ""
+            print(f"    {what}: {done}/{total}{more}{where}", file=stream, flush=True)
         if done >= total:
             del begun[what]
 
     return progress
 
 
-class _Bars:
-    """A bar for each loop under way, inner ones below outer ones."""
-
-    def __init__(self, stream: TextIO | None = None, first: int = 0) -> None:
-        self.open: list[Any] = []
-        self.names: list[str] = []
-        self.stream, self.first = stream, first
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        from tqdm import tqdm as on_terminal
-        from tqdm.auto import tqdm
-
-        kind = on_terminal if self.stream else tqdm
-        if what not in self.names:
-            self.names.append(what)
-            position = self.first + len(self.open)
-            where = {"position": position, "file": self.stream, "leave": False}
-            self.open.append(kind(desc=what, total=total, initial=done, **where))
-        depth = self.names.index(what)
-        self.close(depth + 1)
-        bar = self.open[depth]
-        bar.total = total
-        bar.update(done - bar.n)
-        if done >= total:
-            self.close(depth)
-
-    def close(self, depth: int = 0) -> None:
-        """Close the bars from `depth` on; the outermost leaves a line if it took a while."""
-        for index, bar in reversed(list(enumerate(self.open[depth:], depth))):
-            bar.leave = (
-                index + self.first == 0 and bar.format_dict["elapsed"] > SECONDS_WORTH_A_LINE
-            )
-            bar.close()
-            self.open.pop()
-            self.names.pop()
-
-
-def _told(channel: Path) -> Progress:
+def progress_told(channel: Path) -> Progress:
+    """Leaves the latest in a file, for the run that shows it; see `overall`."""
     last = [0.0]
 
     def progress(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done < total and now - last[0] < SECONDS_BETWEEN_LOOKS:
-            return
-        last[0] = now
-        temporary = channel.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps([what, done, total]), encoding="utf-8")
-        os.replace(temporary, channel)
+        if done >= total or now - last[0] >= SECONDS_BETWEEN_LOOKS:
+            last[0] = now
+            temporary = channel.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps([what, done, total]), encoding="utf-8")
+            os.replace(temporary, channel)
 
     return progress
 
 
 @contextmanager
-def overall(stream: TextIO, headline: Callable[[], str]) -> Iterator[Callable[[str], None]]:
+def overall(
+    channel: Path, stream: TextIO, headline: Callable[[], str]
+) -> Iterator[Callable[[str], None]]:
     """Show where a run is, and what its notebook tells, until the block ends.
 
     Args:
+        channel: the file that the notebook's `progress_told` writes.
         stream: two bars at its foot if it is a terminal; else a line every few seconds.
         headline: say "notebook 3 of 6, about 6 minutes left"; asked again and again.
 
     Yields what prints a text above the bars.
     """
-    with tempfile.TemporaryDirectory(prefix="ddid-") as folder:
-        os.environ[CHANNEL] = str(Path(folder) / "progress.json")
-        show = _Foot(stream, headline) if stream.isatty() else _Lines(stream, headline)
-        end = threading.Event()
-        thread = threading.Thread(target=_look, args=(end, show), daemon=True)
+    from tqdm import tqdm
+
+    def say(text: str) -> None:
+        tqdm.write(text, file=stream, end="")
+        stream.flush()
+
+    def look() -> None:
+        seen, of = "", ""
+        while not end.wait(SECONDS_BETWEEN_LOOKS):
+            head.set_description_str(headline())
+            told = channel.read_text(encoding="utf-8") if channel.exists() else ""
+            if told == seen:
+                continue
+            what, done, total = json.loads(told)
+            if bar.disable:
+                lines(what, done, total)
+            elif what != of:
+                bar.reset(total)
+                bar.set_description(what, refresh=False)
+            bar.n, bar.total = done, total
+            bar.refresh()
+            seen, of = told, what
+
+    lines, end = progress_lines(stream, headline), threading.Event()
+    foot = {"file": stream, "leave": False, "disable": not stream.isatty()}
+    with tqdm(bar_format="{desc}", **foot) as head, tqdm(delay=1, **foot) as bar:
+        thread = threading.Thread(target=look, daemon=True)
         thread.start()
         try:
-            yield show.say
+            yield say
         finally:
             end.set()
             thread.join()
-            show.close()
-            del os.environ[CHANNEL]
-
-
-def _look(end: threading.Event, show: "_Lines | _Foot") -> None:
-    channel = Path(os.environ[CHANNEL])
-    while not end.wait(SECONDS_BETWEEN_LOOKS):
-        show(*(json.loads(channel.read_text("utf-8")) if channel.exists() else ["", 0, 0]))
-
-
-class _Lines:
-    """A line every few seconds, if something is new."""
-
-    def __init__(self, stream: TextIO, headline: Callable[[], str]) -> None:
-        self.stream, self.headline, self.last, self.told = stream, headline, time.monotonic(), ""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now, text = time.monotonic(), f"{what} {done}/{total}"
-        if what and text != self.told and now - self.last >= SECONDS_BETWEEN_LINES:
-            self.last, self.told = now, text
-            self.say(f"    {text} ({self.headline()})\n")
-
-    def say(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
-
-class _Foot:
-    """The headline and the bar of the task, at the foot of a terminal."""
-
-    def __init__(self, stream: TextIO, headline: Callable[[], str]) -> None:
-        from tqdm import tqdm
-
-        self.stream, self.headline, self.bars = stream, headline, _Bars(stream, first=1)
-        self.top = tqdm(total=0, bar_format="{desc}", position=0, leave=False, file=stream)
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        self.top.set_description_str(self.headline())
-        if self.bars.names and self.bars.names[0] != what:
-            self.bars.close()
-        if what and (done < total or self.bars.open):
-            self.bars(what, done, total)
-
-    def say(self, text: str) -> None:
-        self.top.write(text, file=self.stream, end="")
-
-    def close(self) -> None:
-        self.bars.close()
-        self.top.close()
+            channel.unlink(missing_ok=True)
 
 
 def in_words(seconds: float) -> str:

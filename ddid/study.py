@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ddid.errors import InputError, require
 from ddid.files import read_json
 from ddid.notebook import NOTEBOOKS, declared_parameters
-from ddid.profiles import Plans, plan, read_yaml
+from ddid.profiles import Plans, plan, read_mapping
 
 STUDIES = NOTEBOOKS / "studies"
 EVERY_ROW = {"value", "variant", "profile", "hardware"}
@@ -110,24 +110,23 @@ def read_study(name: str) -> Study:
     Raises:
         InputError: no such study, or not what `Study` describes.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
-    known = ", ".join(sorted(p.stem for p in STUDIES.glob("*.yaml")))
-    require(path.is_file(), f"no study {name!r}: choose one of {known}, or give a YAML file")
-    content = read_yaml(path.read_bytes(), str(path))
-    require(isinstance(content, dict), f"{path} should be lines of `name: value`")
+    content = read_mapping(name, STUDIES, "study")
     try:
-        study = Study(**{"name": path.stem} | content)
+        study = Study(**{"name": Path(name).stem} | content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: `{where}`: {first['msg'].lower()}") from error
+        raise InputError(f"study {name}: `{where}`: {first['msg'].lower()}") from error
     stems = {Path(notebook).stem for notebook in study.notebooks}
     given = {name for notebook in study.notebooks for name in declared_parameters(notebook)}
     for each in study.gather:
-        require(each.record.split(".")[0] in stems, f"{path}: {each.record} is of no notebook here")
+        require(
+            each.record.split(".")[0] in stems,
+            f"study {name}: {each.record} is of no notebook here",
+        )
         given |= {*each.levels, *each.columns}
     for column in study.columns:
-        require(column in given | EVERY_ROW, f"{path}: nothing fills the column `{column}`")
+        require(column in given | EVERY_ROW, f"study {name}: nothing fills the column `{column}`")
     return study
 
 

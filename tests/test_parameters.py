@@ -45,12 +45,12 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
     ("name", "value", "sentence"),
     [
         ("lr", "1e-3", "write 1.0e-3"),
-        ("seed", 1.5, "a whole number"),
-        ("seed", True, "a whole number"),
-        ("fast", 1, "true or false"),
-        ("recipes", "none", "a list"),
-        ("recipes", [3], "text"),
-        ("out", None, "text"),
+        ("seed", 1.5, "a valid integer, such as 0"),
+        ("seed", True, "a valid integer"),
+        ("fast", 1, "a valid boolean, such as False"),
+        ("recipes", "none", "a valid list"),
+        ("recipes", [3], "a valid string"),
+        ("out", None, "a valid string"),
     ],
 )
 def test_a_value_of_another_type_is_refused(name, value, sentence):

@@ -92,7 +92,7 @@ def test_everything_is_checked_before_anything_runs(notebooks, tmp_path):
         (["01.sede=5"], "takes `01.sede`; did you mean `seed`"),
         (["02.seed=5"], "takes `02.seed`"),
         (["07.seed=5"], "takes `07.seed`"),
-        (["01.seed=1e-3"], "a whole number"),
+        (["01.seed=1e-3"], "a valid integer"),
     ]:
         with pytest.raises(InputError, match=sentence):
             plan_run("toy", tmp_path, settings)

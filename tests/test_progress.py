@@ -2,12 +2,13 @@
 
 import io
 import json
+import sys
 import time
 
 import pytest
 
 from ddid import progress
-from ddid.progress import CHANNEL, overall, progress_bars, progress_lines
+from ddid.progress import overall, progress_bars, progress_lines, progress_told
 
 
 class Terminal(io.StringIO):
@@ -43,42 +44,47 @@ def test_a_long_task_tells_its_remaining_time_and_its_end(monkeypatch):
     assert lines[-1] == "    training: 100/100"
 
 
-def test_bars_are_nested_and_leave_nothing_if_they_were_short():
+def test_bars_are_nested_and_leave_nothing_if_they_were_short(monkeypatch):
     stream = Terminal()
-    bars = progress._Bars(stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress, "SECONDS_WORTH_A_BAR", 0)
+    bars = progress_bars()
     for step in range(1, 4):
         bars("training", step, 4)
         for inner in range(1, 3):
             bars("attack", inner, 2)
-        assert bars.names == ["training"]
+        assert list(bars.open) == ["training"]
     bars("training", 4, 4)
     assert not bars.open
     shown = stream.getvalue()
     assert "training" in shown
     assert "attack" in shown
-    assert shown.split("\r")[-1].strip() == ""
+    monkeypatch.setattr(progress, "SECONDS_WORTH_A_BAR", 9)
+    stream.truncate(0)
+    for step in range(1, 5):
+        bars("training", step, 4)
+    assert stream.getvalue().strip("\0") == ""
 
 
 @pytest.mark.parametrize("kind", [io.StringIO, Terminal])
-def test_a_run_shows_what_its_notebook_tells(monkeypatch, kind):
+def test_a_run_shows_what_its_notebook_tells(monkeypatch, tmp_path, kind):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    stream = kind()
-    with overall(stream, lambda: "notebook 3 of 6, about 6 minutes left") as say:
+    stream, channel = kind(), tmp_path / "told.json"
+    with overall(channel, stream, lambda: "notebook 3 of 6, about 6 minutes left") as say:
         say("a table\n")
-        tell = progress_bars()
+        tell = progress_told(channel)
         tell("training ddid", 3, 10)
         end = time.monotonic() + 10
         while "training ddid" not in stream.getvalue() and time.monotonic() < end:
             time.sleep(0.01)
     for text in ("a table", "training ddid", "3/10", "notebook 3 of 6, about 6 minutes left"):
         assert text in stream.getvalue()
+    assert not channel.exists()
 
 
-def test_a_notebook_under_a_run_prints_nothing_itself(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv(CHANNEL, str(tmp_path / "progress.json"))
-    tell = progress_bars()
+def test_a_notebook_under_a_run_prints_nothing_itself(tmp_path, capsys):
+    tell = progress_told(tmp_path / "told.json")
     for done in range(1, 101):
         tell("work", done, 100)
     assert capsys.readouterr() == ("", "")
-    assert json.loads((tmp_path / "progress.json").read_text()) == ["work", 100, 100]
+    assert json.loads((tmp_path / "told.json").read_text()) == ["work", 100, 100]

@@ -141,7 +141,7 @@ def test_what_stops_on_bad_input_is_named_and_loses_nothing_else(study, tmp_path
         ({"notebooks": ["dreams"]}, "no notebook dreams"),
         ({"profile": "dreams"}, "no profile 'dreams'"),
         ({"set": {"sede": 3}}, "takes `sede`; did you mean `seed`"),
-        ({"set": {"gain": "high"}}, "`gain` .* wants a number"),
+        ({"set": {"gain": "high"}}, "`gain` .* a valid number"),
         ({"grid": {"seed": 3}}, "`grid.seed`: input should be a valid list"),
         ({"gird": {}}, "`gird`: extra inputs"),
         ({"columns": ["dreams"]}, "nothing fills the column"),
