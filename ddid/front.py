@@ -7,7 +7,7 @@ from typing import Any
 from ipywidgets import VBox
 
 from ddid.attack import Budget, attack_names
-from ddid.balance.phase import balanced
+from ddid.balance.resampling import balanced
 from ddid.data import read_data
 from ddid.data.images import ImageSet
 from ddid.defense.training import TrainConfig

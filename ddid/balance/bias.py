@@ -15,7 +15,6 @@ from ddid.data.images import ImageSet, to_unit
 from ddid.errors import require
 
 THUMBNAIL = (16, 8)  # pixels; our choice: small enough to forget JPEG noise, not the pose
-CANDIDATES = 4  # whose difference to a thumbnail is taken exactly
 NEAR = 0.03  # our choice: root mean square thumbnail difference of frames that show the same
 
 
@@ -80,26 +79,16 @@ def thumbnails(images: Tensor) -> Tensor:
 def nearest_difference(thumbs: Tensor, others: Tensor | None = None) -> Tensor:
     """Root mean square difference (N,) of each thumbnail (N, D) to its nearest in `others` (M, D).
 
-    Without `others`: to the nearest other one of `thumbs`; infinite for a single image. A matrix
-    product finds a few candidates, whose differences are then taken exactly: rounding in the
-    product can at most swap images that are equally near.
+    Without `others`: to the nearest other one of `thumbs`; infinite for a single image.
     """
-    itself = others is None
-    others = thumbs if others is None else others
-    center = others.mean(0)  # small numbers lose less in the product
-    points = others - center
-    half, found = points.square().sum(1) / 2, []
-    for start, batch in zip(range(0, len(thumbs), 512), thumbs.split(512), strict=True):
-        closeness = torch.addmm(-half, batch - center, points.T)
-        own = torch.arange(len(batch))
-        if itself:
-            closeness[own, own + start] = -torch.inf
-        nearest = closeness.topk(min(CANDIDATES, len(others))).indices
-        gaps = (others[nearest] - batch[:, None]).square().mean(2)
-        if itself:
-            gaps[nearest == (own + start)[:, None]] = torch.inf
-        found.append(gaps.amin(1).sqrt())
-    return torch.cat(found)
+    from sklearn.neighbors import NearestNeighbors
+
+    if others is None and len(thumbs) == 1:
+        return torch.full((1,), torch.inf)
+    points = thumbs if others is None else others
+    finder = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(points.numpy())
+    found = finder.kneighbors(None if others is None else thumbs.numpy())[0][:, 0]
+    return torch.from_numpy(found).float() / thumbs.shape[1] ** 0.5
 
 
 def effective_images(features: Tensor) -> float:

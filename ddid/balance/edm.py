@@ -1,10 +1,7 @@
 """EDM (Karras et al. 2022), the generator's mathematics: preconditioning, loss, guidance.
 
-A denoiser `D` estimates a clean image from a noisy one, `x = y + σn`, `n ~ N(0, 1)`:
-
-    D(x; σ) = c_skip x + c_out F(c_in x; c_noise)
-
-Images inside this module are centred: pixels in [0, 1] become [-1, 1]. σ is in those units.
+A denoiser `D` estimates a clean image from a noisy one, `x = y + σn`, `n ~ N(0, 1)`. Images here
+are centred: pixels in [0, 1] become [-1, 1]. σ is in those units.
 """
 
 from collections.abc import Callable
@@ -31,9 +28,7 @@ class Preconditioning(NamedTuple):
 def precondition(sigma: Tensor, sigma_data: Tensor | float) -> Preconditioning:
     """Coefficients that keep input, target and error of the network at unit variance [summary].
 
-    Args:
-        sigma: noise levels, positive, any shape.
-        sigma_data: standard deviation of the centred images.
+    `sigma` is positive, of any shape; `sigma_data` is the centred images' standard deviation.
     """
     total = sigma**2 + sigma_data**2
     return Preconditioning(
@@ -42,11 +37,6 @@ def precondition(sigma: Tensor, sigma_data: Tensor | float) -> Preconditioning:
         c_in=1 / total.sqrt(),
         c_noise=sigma.log() / 4,
     )
-
-
-def loss_weight(sigma: Tensor, sigma_data: Tensor | float) -> Tensor:
-    """λ(σ) = (σ² + σ_data²) / (σ σ_data)² = 1 / c_out² [summary]."""
-    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
 def centre(images: Tensor) -> Tensor:
@@ -60,27 +50,22 @@ def to_pixels(centred: Tensor) -> Tensor:
 
 
 class Condition(NamedTuple):
-    """What the network is told beside a noisy image; a zero image and a null label tell nothing."""
+    """What the network is told beside a noisy image, (B, 3, H, W) images and (B,) label indices."""
 
-    source: Tensor
-    """(B, 3, H, W): an image of the person as it stands, less its camera's colours."""
-    person: Tensor
-    """(B, 3, H, W): another image of the person, less its camera's colours."""
-    place: Tensor
-    """(B, 3, H, W): what the camera sees, centred, with somebody else in it."""
+    source: Tensor  # an image of the person as it stands, less its camera's colours
+    person: Tensor  # another image of the person, less its camera's colours
+    place: Tensor  # what the camera sees, with somebody else in it
     identity: Tensor
-    """(B,) label indices."""
     camera: Tensor
-    """(B,) label indices."""
+
+    def blank(self, nulls: tuple[int, int]) -> "Condition":
+        """One that tells nothing: zero images and the null labels of identity and camera."""
+        images = map(torch.zeros_like, self[:3])
+        return Condition(*images, *map(torch.full_like, self[3:], nulls))
 
 
 class Denoiser(nn.Module):
-    """D(x; σ) around a network `F(x, c_noise, condition)`.
-
-    Args:
-        network: F, images (B, 3, H, W), noise (B,) and a condition to (B, 3, H, W).
-        sigma_data: measured from the data; 0.33 on the street, not EDM's 0.5.
-    """
+    """D(x; σ) = c_skip x + c_out F(c_in x; c_noise) around a network `F(x, c_noise, condition)`."""
 
     sigma_data: Tensor
 
@@ -98,46 +83,20 @@ class Denoiser(nn.Module):
         return c.c_skip * noisy + c.c_out * output.to(noisy.dtype)
 
 
-class NoisyBatch(NamedTuple):
-    """What one training step looks at."""
+def edm_loss(
+    denoiser: Denoiser, images: Tensor, noise: Tensor, sigma: Tensor, *condition: Condition
+) -> Tensor:
+    """Mean over batch and pixels of λ(σ) (D(y + σn; σ) − y)², λ = 1 / c_out² [summary].
 
-    images: Tensor  # y, centred, (B, 3, H, W)
-    noise: Tensor  # n, standard normal, same shape
-    sigma: Tensor  # (B,)
-    condition: Condition | None = None
-
-
-def edm_loss(denoise: nn.Module, batch: NoisyBatch, sigma_data: Tensor | float) -> Tensor:
-    """Mean over batch and pixels of λ(σ) (D(y + σn; σ) − y)² [summary]."""
-    sigma = batch.sigma.view(-1, 1, 1, 1)
-    told = () if batch.condition is None else (batch.condition,)
-    denoised = denoise(batch.images + sigma * batch.noise, batch.sigma, *told)
-    return (loss_weight(sigma, sigma_data) * (denoised - batch.images) ** 2).mean()
-
-
-class Guidance(NamedTuple):
-    """How strongly a sample follows person and camera; 1 and 1 is plain conditional sampling."""
-
-    identity: float = 1.0
-    camera: float = 1.0
-
-
-def hide(condition: Condition, nulls: tuple[int, int], what: str) -> Condition:
-    """The condition without its `identity` (label, source, person) or its `camera` (label, place).
-
-    Args:
-        condition: what is told.
-        nulls: the index that stands for no identity, and for no camera.
-        what: `identity` or `camera`.
+    `images` y are centred, `noise` n is standard normal, both (B, 3, H, W); `sigma` is (B,).
     """
-    names = ("source", "person") if what == "identity" else ("place",)
-    null = nulls[what == "camera"]
-    blank = {name: torch.zeros_like(getattr(condition, name)) for name in names}
-    return condition._replace(**blank, **{what: torch.full_like(getattr(condition, what), null)})
+    denoised = denoiser(images + sigma.view(-1, 1, 1, 1) * noise, sigma, *condition)
+    c_out = precondition(sigma, denoiser.sigma_data).c_out.view(-1, 1, 1, 1)
+    return ((denoised - images) ** 2 / c_out**2).mean()
 
 
 def guide(
-    denoiser: nn.Module, condition: Condition, nulls: tuple[int, int], weights: Guidance
+    denoiser: nn.Module, told: Condition, nulls: tuple[int, int], person: float, camera: float
 ) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022) with a weight for person and for camera.
 
@@ -145,23 +104,16 @@ def guide(
 
     Our choice of chain: the camera is learnt from every identity, so its direction is the reliable
     one to take last. The terms with a non-zero coefficient are evaluated in one batch.
-
-    Args:
-        denoiser: D(x, σ, condition).
-        condition: i and c, labels and images.
-        nulls: the index that stands for no identity, and for no camera.
-        weights: w_i and w_c.
     """
-    w_i, w_c = weights
-    alone = hide(condition, nulls, "camera")
-    nothing = hide(alone, nulls, "identity")
-    terms = [(w_c, condition), (w_i - w_c, alone), (1 - w_i, nothing)]
-    coefficients, told = zip(*(term for term in terms if term[0] != 0), strict=True)
-    together = Condition(*(torch.cat(parts) for parts in zip(*told, strict=True)))
-    copies = len(told)
+    nothing = told.blank(nulls)
+    alone = told._replace(place=nothing.place, camera=nothing.camera)
+    terms = [(camera, told), (person - camera, alone), (1 - person, nothing)]
+    weights, conditions = zip(*(term for term in terms if term[0] != 0), strict=True)
+    together = Condition(*map(torch.cat, zip(*conditions, strict=True)))
+    copies = len(weights)
 
     def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
         found = denoiser(noisy.repeat(copies, 1, 1, 1), sigma, together).chunk(copies)
-        return sum(c * part for c, part in zip(coefficients, found, strict=True))
+        return sum(weight * part for weight, part in zip(weights, found, strict=True))
 
     return denoise

@@ -1,8 +1,7 @@
 """The quality gate: which synthetic images may enter the training set [ours; the paper has none].
 
-An image passes if its statistics are a photograph's, it is no near-copy of a training image, and a
-judge that knows real images alone is as sure of the wanted identity and camera as it is of most
-photographs that it has not seen.
+An image passes if it is no near-copy of a training image, and a judge that knows real images alone
+is as sure of the wanted identity and camera as it is of most photographs that it has not seen.
 """
 
 from dataclasses import dataclass, field
@@ -12,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ddid.balance.bias import nearest_difference, thumbnails
-from ddid.balance.judge import Judge, brightness_contrast
+from ddid.balance.judge import Judge
 from ddid.data.images import ImageSet
 from ddid.errors import require
 
+COPY, IDENTITY, CAMERA = REASONS = ("copy", "identity", "camera")
 KEPT = "kept"
-STATISTICS, COPY, IDENTITY, CAMERA = REASONS = ("statistics", "copy", "identity", "camera")
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,6 @@ class Limits:
     nothing."""
     copy: float = 0.01
     """Smallest root mean square thumbnail difference to a real training image, in [0, 1]."""
-    margin: float = 0.1
-    """How far brightness and contrast may leave the real images' range, as a share of it."""
     attempts: int = 3
     """Seeds tried for an image before it is given up."""
 
@@ -59,16 +56,10 @@ class Gate:
 
     def verdicts(self, images: ImageSet) -> list[str]:
         """`kept`, or the first of `REASONS` against each image."""
-        judge, limits = self.judge, self.limits
-        low, high = judge.statistics
-        slack = limits.margin * (high - low)
-        found = brightness_contrast(images.images)
-        strange = ((found < low - slack) | (found > high + slack)).any(1)
-        copied = nearest_difference(thumbnails(images.images), judge.thumbs) < limits.copy
-        unsure = judge.leads(images) < self.least()
-        objections = torch.cat([strange[:, None], copied[:, None], unsure], 1)
-        named = (*REASONS, KEPT)
-        return [named[[*row, True].index(True)] for row in objections.tolist()]
+        copied = nearest_difference(thumbnails(images.images), self.judge.thumbs) < self.limits.copy
+        unsure = self.judge.leads(images) < self.least()
+        objections = torch.cat([copied[:, None], unsure], 1)
+        return [(*REASONS, KEPT)[[*row, True].index(True)] for row in objections.tolist()]
 
     def photographs_passing(self) -> float:
         """Share of the held-out photographs that both of the judge's limits let pass."""
@@ -76,12 +67,7 @@ class Gate:
 
 
 def accepted(drafts: pd.DataFrame, by: str) -> pd.DataFrame:
-    """How many drafts of each identity or camera were wanted, kept, and the share.
-
-    Args:
-        drafts: of `resample`.
-        by: `pid` or `camid`.
-    """
+    """How many drafts (of `resample`) of each `pid` or `camid` were wanted and kept; the share."""
     wanted = drafts[drafts["attempt"] == 0].groupby(by).size()
     kept = drafts[drafts["verdict"] == KEPT].groupby(by).size().reindex(wanted.index, fill_value=0)
     return pd.DataFrame({"wanted": wanted, "kept": kept, "share": kept / wanted})

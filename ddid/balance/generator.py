@@ -4,14 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ddid.balance.edm import Denoiser, NoisyBatch, centre, edm_loss
+from ddid.balance.edm import Condition, Denoiser, centre, edm_loss
 from ddid.balance.network import (
     Generator,
     GeneratorConfig,
@@ -33,6 +32,8 @@ from ddid.training.loop import low_precision
 P_MEAN, P_STD = -0.4, 1.2
 """ln σ in training ~ N(P_MEAN, P_STD²). EDM has −1.2 and 1.2 [summary]; our choice: with the source
 shown, levels below σ = .1 teach little and those above 3 decide what is drawn of the place."""
+HALF_LIFE = 0.05  # steps in which averaged weights forget one half, of the steps done so far
+TAIL_BOOST = 0.5  # an identity with n images is drawn ~ n^(1 − TAIL_BOOST)
 TOLERANCE = 0.02  # mean colour of an identity, in [0, 1], that decoders may disagree by
 
 
@@ -40,17 +41,10 @@ TOLERANCE = 0.02  # mean colour of an identity, in [0, 1], that decoders may dis
 class GeneratorTraining:
     """How a generator is trained. Our choices, made on the procedural street on a CPU."""
 
-    steps: int = 400
-    """0 takes the start as it is."""
-    batch: int = 32
-    lr: float = 1e-3
-    """Peak learning rate, reached by a linear warm-up and left by a cosine."""
-    half_life: float = 0.05
-    """Steps in which the moving average forgets one half, as a share of the steps done so far."""
-    tail_boost: float = 0.5
-    """An identity with n images is drawn ~ n^(1 − tail_boost): 0 as it comes, 1 all alike."""
-    start: str = ""
-    """Folder of a generator of the same people to go on from; empty for random weights."""
+    steps: int = 1600  # 0 takes the start as it is
+    batch: int = 16
+    lr: float = 1.5e-3  # at its peak
+    start: str = ""  # folder of a generator of the same people to go on from; empty: random weights
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,7 +61,7 @@ class GeneratorTraining:
             warmup=0.05,
             betas=(0.9, 0.99),
             clip=1.0,
-            average=self.half_life,
+            average=HALF_LIFE,
             precision="bf16" if pays_bfloat16(device) else "no",
             seed=self.seed,
         )
@@ -94,14 +88,12 @@ def train_generator(
             is no number.
     """
     device = Accelerator().device
-    begin = started(real, config, training)
-    if training.start and training.steps == 0:
-        generator = begin
-    else:
-        task = GeneratorTask(real, begin, training, device)
-        settings = training.fit(device)
+    generator = started(real, config, training)
+    if training.steps > 0:
+        task, settings = GeneratorTask(real, generator, training, device), training.fit(device)
+        begin = generator.digest()
         key = identity(
-            task=GeneratorTask, fit=settings, images=real.images, start=begin.digest(), to=training
+            task=GeneratorTask, fit=settings, images=real.images, start=begin, to=training
         )
         if not is_trained(Path(folder), key):
             fit(task, settings, folder, key, progress)
@@ -117,9 +109,11 @@ def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining
         InputError: a start of another architecture or of other people.
     """
     if not training.start:
+        rows = torch.linspace(0, len(real) - 1, min(len(real), 1024)).round().long()
+        sigma_data = centre(to_unit(real.images[rows])).std().item()
         with torch.random.fork_rng([]):
             torch.manual_seed(training.seed)
-            return Generator(Denoiser(ReferenceUNet(config), measure_sigma_data(real)), config)
+            return Generator(Denoiser(ReferenceUNet(config), sigma_data), config)
     begin = load_generator(training.start)
     require(
         begin.config == config,
@@ -129,39 +123,26 @@ def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining
         "leave generator_start empty to train one",
     )
     known, found = read_json(Path(training.start) / "generator.json")["people"], people(real)
-    same = [
-        known[pid]["images"] == found[pid]["images"]
-        and all(
-            abs(a - b) < TOLERANCE
-            for a, b in zip(known[pid]["colour"], found[pid]["colour"], strict=True)
-        )
+    strange = sum(
+        max(abs(a - b) for a, b in zip(known[pid], found[pid], strict=True)) > TOLERANCE
         for pid in known
-    ]
+    )
     require(
-        all(same),
-        f"{training.start} was trained on other people ({same.count(False)} of {len(same)} look "
-        "different here): leave generator_start empty to train one on yours",
+        not strange,
+        f"{training.start} was trained on other people ({strange} of {len(known)} look different "
+        "here): leave generator_start empty to train one on yours",
     )
     return begin
 
 
-def people(real: ImageSet) -> dict[str, dict[str, Any]]:
-    """Of each identity the number of images and their mean colour: who a generator was made for."""
+def people(real: ImageSet) -> dict[str, list[float]]:
+    """Whom a generator is made for: of each identity the number of images and the mean colour."""
     colours = torch.cat([to_unit(part).mean((2, 3)) for part in real.images.split(256)])
-    groups = ((pid, real.pids == pid) for pid in real.classes)
+    groups = {str(pid): colours[real.pids == pid] for pid in real.classes}
     return {
-        str(pid): {
-            "images": int(own.sum()),
-            "colour": [round(value, 3) for value in colours[own].mean(0).tolist()],
-        }
-        for pid, own in groups
+        pid: [len(own), *(round(value, 3) for value in own.mean(0).tolist())]
+        for pid, own in groups.items()
     }
-
-
-def measure_sigma_data(real: ImageSet, most: int = 1024) -> float:
-    """Standard deviation of centred pixels, of at most `most` images evenly spread."""
-    rows = torch.linspace(0, len(real) - 1, min(len(real), most)).round().long()
-    return centre(to_unit(real.images[rows])).std().item()
 
 
 class GeneratorTask:
@@ -183,11 +164,11 @@ class GeneratorTask:
         self.references = References(real, self.config, device)
         self.people = people(real)
         counts = torch.bincount(self.references.identity)[self.references.identity]
-        self.weights = counts.double() ** -training.tail_boost
+        self.weights = counts.double() ** -TAIL_BOOST
         self.share = -(-training.batch // Accelerator().num_processes)
 
-    def draw(self, seed: int) -> NoisyBatch:
-        """Images, noise and condition of one process' step."""
+    def draw(self, seed: int) -> tuple[Tensor, Tensor, Tensor, Condition]:
+        """Images, noise, noise levels and condition of one process' step."""
         references, size = self.references, self.share
         draw = torch.Generator().manual_seed(seed)
         rows = torch.multinomial(self.weights, size, replacement=True, generator=draw)
@@ -195,11 +176,11 @@ class GeneratorTask:
         images = references.show(rows)
         noise = torch.randn(images.shape, generator=draw).to(images)
         sigma = (P_MEAN + P_STD * torch.randn(size, generator=draw)).exp().to(images)
-        return NoisyBatch(images, noise, sigma, told)
+        return images, noise, sigma, told
 
     def step(self, step: int, seed: int) -> dict[str, Tensor]:
         """Leave the gradient of one step."""
-        loss = edm_loss(self.net, self.draw(seed), self.net.sigma_data)
+        loss = edm_loss(self.net, *self.draw(seed))
         loss.backward()
         return {"loss": loss.detach()}
 
@@ -209,17 +190,10 @@ class GeneratorTask:
         save_generator(Generator(self.net, self.config), folder, notes)
 
 
-class Speed(NamedTuple):
-    """Seconds a training step, and seconds an image synthesised in a batch."""
-
-    step: float
-    image: float
-
-
 def measure_speed(
     real: ImageSet, config: GeneratorConfig, training: GeneratorTraining, sampling: Sampling
-) -> Speed:
-    """Time a training step and a batch drawn in two sampling steps, each after a warm-up."""
+) -> tuple[float, float]:
+    """Seconds of a training step, and of an image synthesised in a batch."""
     device = Accelerator().device
     scratch = started(real, config, replace(training, start="", steps=1))
     task = GeneratorTask(real, scratch, training, device)
@@ -227,18 +201,14 @@ def measure_speed(
     known = {"pid": real.classes[0], "camid": int(real.camids[0])}
     rows = pd.DataFrame({"seed": range(short.batch)}).assign(**known)
     with low_precision(task.modules, training.fit(device).precision, device):
-        step = seconds(lambda: task.step(0, 0))
-    image = seconds(lambda: draw_images(scratch, task.references, rows, short)) / short.batch
-    return Speed(step, image * sampling.evaluations / short.evaluations)
+        step = _seconds(lambda: task.step(0, 0)["loss"].item())
+    batch = _seconds(lambda: draw_images(scratch, task.references, rows, short))
+    return step, batch / short.batch * sampling.evaluations / short.evaluations
 
 
-def seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     """Seconds of the second call of `work`."""
     work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
     start = time.perf_counter()
     work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
     return time.perf_counter() - start

@@ -4,7 +4,7 @@ Trained on real photographs less a few held out, on which it is measured what su
 a photograph it has not seen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,17 +21,14 @@ from ddid.progress import Progress
 from ddid.training import Fit, fit, is_trained, pk_batches
 
 BLIND = 0.5  # share of held-out photographs recognised below which a judge says that it cannot see
+BATCH = (16, 4)  # classes, as far as there are as many, and images of each
 
 
 @dataclass(frozen=True)
 class JudgeTraining:
     """How a judge's two models are trained; our choice: enough to be right on real images."""
 
-    backbone: str = "resnet-tiny"
     epochs: int = 12
-    classes: int = 16  # a batch, as far as there are as many
-    images_per_class: int = 4
-    lr: float = 2e-3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -40,10 +37,10 @@ class JudgeTraining:
 
 @dataclass(frozen=True)
 class Expert:
-    """One model and its classes."""
+    """One model and its classes, ascending."""
 
     net: ReIDNet
-    classes: Tensor  # ascending
+    classes: Tensor
 
     def leads(self, images: Tensor, wanted: Tensor) -> Tensor:
         """By how much the wanted class' logit (N,) leads the best other one; positive: found.
@@ -70,23 +67,22 @@ class Judge:
 
     identity: Expert
     camera: Expert | None  # None where there is only one camera to tell
-    held_out: Tensor  # leads (n, 2) of photographs that neither was trained on
     thumbs: Tensor  # (N, T) of the real images
-    statistics: Tensor  # (2, 2): smallest and largest brightness and contrast of real images
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """ReID embeddings (B, D) of images in [0, 1]; an `Embed`."""
-        net = self.identity.net
-        return net(pixels.to(net.mean.device)).cpu()
+    held_out: Tensor  # leads (n, 2) of photographs that neither was trained on
 
     def leads(self, images: ImageSet) -> Tensor:
-        """Leads (N, 2) of the wanted identities and cameras."""
-        return leads(self.identity, self.camera, images)
+        """Leads (N, 2) of the wanted identities and cameras; infinite for whom it cannot ask."""
+        found = [self.identity.leads(images.images, images.pids)]
+        if self.camera:
+            found.append(self.camera.leads(images.images, images.camids))
+        else:
+            found.append(torch.full_like(found[0], torch.inf))
+        return torch.stack(found, 1)
 
     def right(self) -> dict[str, float]:
         """Shares of the held-out photographs whose identity and camera it finds."""
-        told = {"identity": self.held_out[:, 0], "camera": self.held_out[:, 1]}
-        asked = {what: found[found.isfinite()] for what, found in told.items()}
+        told = dict(zip(("identity", "camera"), self.held_out.unbind(1), strict=True))
+        asked = {what: leads[leads.isfinite()] for what, leads in told.items()}
         return {what: (f > 0).double().mean().item() for what, f in asked.items() if len(f)}
 
     def message(self) -> str:
@@ -116,28 +112,19 @@ def train_judge(
     """
     thumbs = thumbnails(real.images)
     held = hold_out(real, thumbs)
-    seen, unseen = real.take(~held), real.take(held)
-    known = seen.take(seen.camids >= 0)
-    wanted = {
-        "identity": seen,
-        "camera": ImageSet(known.images, known.camids, known.camids, known.paths),
+    people = real.take(~held)
+    cameras = people.take(people.camids >= 0)
+    cameras = replace(cameras, pids=cameras.camids)
+    experts = {
+        what: Expert(
+            train_classifier(images, training, Path(folder) / what, progress),
+            torch.tensor(images.classes),
+        )
+        for what, images in {"identity": people, "camera": cameras}.items()
+        if what == "identity" or len(images.classes) > 1
     }
-    experts = {}
-    for what, images in wanted.items():
-        if what == "identity" or len(images.classes) > 1:
-            net = train_classifier(images, training, Path(folder) / what, progress)
-            experts[what] = Expert(net, torch.tensor(images.classes))
-    people, cameras = experts["identity"], experts.get("camera")
-    found = brightness_contrast(real.images)
-    statistics = torch.stack([found.amin(0), found.amax(0)])
-    return Judge(people, cameras, leads(people, cameras, unseen), thumbs, statistics)
-
-
-def leads(identity: Expert, camera: Expert | None, images: ImageSet) -> Tensor:
-    """Leads (N, 2) of the wanted identities and cameras; without a camera model infinite."""
-    found = identity.leads(images.images, images.pids)
-    seen = camera.leads(images.images, images.camids) if camera else found.new_full((), torch.inf)
-    return torch.stack([found, seen.expand_as(found)], 1)
+    judge = Judge(experts["identity"], experts.get("camera"), thumbs, torch.empty(0, 2))
+    return replace(judge, held_out=judge.leads(real.take(held)))
 
 
 def hold_out(real: ImageSet, thumbs: Tensor) -> Tensor:
@@ -155,18 +142,12 @@ def hold_out(real: ImageSet, thumbs: Tensor) -> Tensor:
     return held
 
 
-def brightness_contrast(images: Tensor) -> Tensor:
-    """Mean and standard deviation (N, 2) of the pixels of uint8 images (N, 3, H, W), in [0, 1]."""
-    parts = (to_unit(part).flatten(1) for part in images.split(256))
-    return torch.cat([torch.stack([part.mean(1), part.std(1)], 1) for part in parts])
-
-
 def train_classifier(
     images: ImageSet, training: JudgeTraining, folder: Path, progress: Progress | None = None
 ) -> ReIDNet:
     """A ReID model with the pids of `images` as classes, from `folder` if it is there."""
     task = JudgeTask(images, training)
-    settings = Fit(task.steps, training.lr, warmup=0.3, seed=training.seed)
+    settings = Fit(task.steps, lr=2e-3, warmup=0.3, seed=training.seed)
     key = identity(
         task=JudgeTask, fit=settings, how=training, images=images.images, labels=images.labels
     )
@@ -184,16 +165,15 @@ class JudgeTask:
         self.device = Accelerator().device
         self.classes = len(images.classes)
         height, width = images.images.shape[-2:]
-        shape = (min(training.classes, self.classes), training.images_per_class)
+        shape = (min(BATCH[0], self.classes), BATCH[1])
         self.steps = max(1, training.epochs * len(images) // (shape[0] * shape[1]))
         self.batches = pk_batches(images.labels, *shape, self.steps, training.seed)
         self.images, self.labels = images.images, images.labels.to(self.device)
         with torch.random.fork_rng([]):
             torch.manual_seed(training.seed)
-            net = ReIDNet(ModelConfig(self.classes, training.backbone, height, width))
-        self.net = net
-        self.modules = nn.ModuleDict({"net": net}).to(self.device)
-        self.counted = [net]
+            self.net = ReIDNet(ModelConfig(self.classes, "resnet-tiny", height, width))
+        self.modules = nn.ModuleDict({"net": self.net}).to(self.device)
+        self.counted = [self.net]
         self.augment = Augment((height, width))
 
     def step(self, step: int, seed: int) -> dict[str, Tensor]:

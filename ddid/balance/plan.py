@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ddid.balance.bias import camera_counts, identity_bias, summarise
+from ddid.balance.bias import camera_counts, identity_bias
 from ddid.errors import require
 from ddid.seeds import seed_of
 
@@ -91,13 +91,6 @@ def _wanted(cells: np.ndarray, images: int, limits: Thresholds) -> Iterator[tupl
         yield from ((c, ONE_CAMERA) for c in range(len(cells)) if c != dominant)
 
 
-def forecast(manifest: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
-    """The bias (`summarise`) before a plan and after it, were every image kept."""
-    after = pd.concat([manifest, plan.assign(split="train", origin="synthetic")])
-    sides = {"before": manifest, "after": after}
-    return pd.DataFrame({name: summarise(identity_bias(frame)) for name, frame in sides.items()})
-
-
 def advice(manifest: pd.DataFrame, plan: pd.DataFrame) -> str:
     """Whether a plan is worth a training, in a sentence.
 
@@ -111,10 +104,3 @@ def advice(manifest: pd.DataFrame, plan: pd.DataFrame) -> str:
     if plan["pid"].nunique() == len(images):
         return f"every identity gets images, so the imbalance stays: {told} fills the poorer half"
     return f"{len(plan)} images for {plan['pid'].nunique()} of {len(images)} identities"
-
-
-def cost(plan: pd.DataFrame, training_seconds: float, seconds_per_image: float) -> dict[str, float]:
-    """What a plan costs: `images`, `identities` and `minutes`, training included."""
-    seconds = training_seconds + seconds_per_image * len(plan)
-    identities = int(plan["pid"].nunique())
-    return {"images": len(plan), "identities": identities, "minutes": round(seconds / 60, 1)}

@@ -4,8 +4,7 @@ An image of somebody is shown *less its camera's colours*: every camera's mean a
 measured where people stand, in the middle of the boxes, and taken away. In training the network
 restores an image from such a copy of itself, so the two fit pixel by pixel, but the copy's
 surroundings are another camera's and its colours are off by a little. So the network learns to
-tell the person from the place it stands in, keeps the one, and draws the other as the wanted camera
-would see it. That is what sampling asks for, where all of the copy is another camera's [ours].
+keep the person and to draw the place anew, as sampling asks for [ours].
 """
 
 from collections.abc import Callable
@@ -55,7 +54,7 @@ class References:
         self.identity, self.camera = config.labels(real.pids, real.camids)
         self.persons = Groups(self.identity, config.nulls[0])
         self.places = Groups(self.camera, config.nulls[1])
-        self.mean, self.spread = self._colours()
+        self.mean, self.spread = (part.to(device) for part in self._colours())
 
     def _colours(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (C + 1, 3, 1, 1) of each camera; the last of all images."""
@@ -68,9 +67,8 @@ class References:
             sums.index_add_(0, camera, moments.double())
         counts = torch.bincount(self.camera, minlength=len(sums))
         sums[-1], counts[-1] = sums.sum(0), len(self.images)
-        mean, square = (
-            (sums / counts.clamp(min=1)[:, None, None]).float()[..., None, None].unbind(1)
-        )
+        moments = (sums / counts.clamp(min=1)[:, None, None]).float()
+        mean, square = moments[..., None, None].unbind(1)
         return mean, (square - mean**2).clamp(min=1e-4).sqrt()
 
     def show(self, rows: Tensor) -> Tensor:
@@ -80,49 +78,50 @@ class References:
     def stripped(self, rows: Tensor) -> Tensor:
         """Images at `rows` less their cameras' colours: about mean 0, standard deviation 1."""
         camera = self.camera[rows]
-        mean, spread = self.mean[camera].to(self.device), self.spread[camera].to(self.device)
-        return (self.show(rows) - mean) / spread
+        return (self.show(rows) - self.mean[camera]) / self.spread[camera]
 
     def matched(self, rows: Tensor, camera: Tensor) -> Tensor:
         """Images at `rows`, centred, in the colours of other cameras (B,)."""
-        mean, spread = self.mean[camera].to(self.device), self.spread[camera].to(self.device)
-        return self.stripped(rows) * spread + mean
+        return self.stripped(rows) * self.spread[camera] + self.mean[camera]
 
     def place(self, rows: Tensor) -> Tensor:
         """Images at `rows` as views of a camera: its colours stay."""
-        return (self.show(rows) - self.mean[-1].to(self.device)) / self.spread[-1].to(self.device)
+        return (self.show(rows) - self.mean[-1]) / self.spread[-1]
 
     def training(self, rows: Tensor, draw: torch.Generator) -> Condition:
         """What a training step tells of the images at `rows`, some of it hidden at random."""
         chance = torch.rand(3, len(rows), TRIES, generator=draw)
         identity, camera = self.identity[rows], self.camera[rows]
         person = self.persons.pick(identity, chance[0], lambda found: found != rows[:, None])
-        place = self.places.pick(
-            camera, chance[1], lambda found: self.identity[found] != identity[:, None]
-        )
+        place = self._place(identity, camera, chance[1])
         anyone = (chance[2] * len(self.images)).long()
         other = first(anyone, self.camera[anyone] != camera[:, None])
         own, around = (distort(self.stripped(found), draw) for found in (rows, other))
         shape = blobs(len(rows), (self.config.height, self.config.width), draw).to(self.device)
         source = torch.lerp(around, own, shape)
-        shown = Condition(source, self.stripped(person), self.place(place), identity, camera)
-        return self._hidden(shown, draw)
+        return self._hidden(self._told(source, person, place, identity, camera), draw)
+
+    def _place(self, identity: Tensor, camera: Tensor, chance: Tensor) -> Tensor:
+        others = identity[:, None]
+        return self.places.pick(camera, chance, lambda found: self.identity[found] != others)
+
+    def _told(
+        self, source: Tensor, person: Tensor, place: Tensor, identity: Tensor, camera: Tensor
+    ) -> Condition:
+        labels = identity.to(self.device), camera.to(self.device)
+        return Condition(source, self.stripped(person), self.place(place), *labels)
 
     def _hidden(self, told: Condition, draw: torch.Generator) -> Condition:
         """Hide each part at random: on its own, and with all else of the person or the camera."""
-        chance = torch.rand(len(told) + 2, len(told.identity), generator=draw)
-        whole = chance[5:] < UNTOLD
-        alone = chance[:5] < HIDDEN
-        gone = alone | whole[[0, 0, 1, 0, 1]]
-        images = [
-            image * (~off).to(image).view(-1, 1, 1, 1)
-            for image, off in zip(told[:3], gone, strict=False)
-        ]
-        labels = [
-            torch.where(off, null, label).to(self.device)
-            for off, null, label in zip(gone[3:], self.config.nulls, told[3:], strict=True)
-        ]
-        return Condition(*images, *labels)
+        chance = torch.rand(len(told) + 2, len(told.identity), generator=draw).to(self.device)
+        gone = (chance[:5] < HIDDEN) | (chance[5:] < UNTOLD)[[0, 0, 1, 0, 1]]
+        hidden = zip(gone, told.blank(self.config.nulls), told, strict=True)
+        return Condition(
+            *(
+                torch.where(off.view(-1, *[1] * (part.dim() - 1)), nothing, part)
+                for off, nothing, part in hidden
+            )
+        )
 
     def choose(self, rows: pd.DataFrame) -> Picks:
         """References for plan rows (pid, camid, seed); a row's depend on its own seed alone.
@@ -132,34 +131,27 @@ class References:
         Raises:
             InputError: an identity or camera without an image.
         """
-        pids, camids = (torch.tensor(rows[name].tolist()) for name in ("pid", "camid"))
-        identity, camera = self.config.labels(pids, camids)
-        for what, lacking, use in (
-            ("identity", pids[self.persons.counts[identity] == 0], "draw it from"),
-            ("camera", camids[self.places.counts[camera] == 0], "show its place"),
+        identity, camera = self._labels(rows)
+        for column, missing, use in (
+            ("pid", self.persons.counts[identity] == 0, "identity {} has no real image to draw it"),
+            ("camid", self.places.counts[camera] == 0, "camera {} has no real image to show it"),
         ):
-            require(
-                len(lacking) == 0,
-                f"{what} {lacking[:1].tolist()} has no real image to {use}: "
-                "take it out of the plan or add its images",
-            )
+            lacking = rows.loc[missing.numpy(), column].tolist()[:1]
+            advice = " from: take it out of the plan or add its images"
+            require(not lacking, use.format(lacking) + advice)
         seeds = [torch.Generator().manual_seed(seed_of(int(s), 1)) for s in rows["seed"]]
         chance = torch.stack([torch.rand(3, TRIES, generator=seed) for seed in seeds], 1)
-        source = self.persons.pick(
-            identity, chance[0], lambda found: self.camera[found] != camera[:, None]
-        )
+        wanted = camera[:, None]
+        source = self.persons.pick(identity, chance[0], lambda found: self.camera[found] != wanted)
         person = self.persons.pick(identity, chance[1], lambda found: found != source[:, None])
-        place = self.places.pick(
-            camera, chance[2], lambda found: self.identity[found] != identity[:, None]
-        )
-        return Picks(source, person, place)
+        return Picks(source, person, self._place(identity, camera, chance[2]))
 
     def sampling(self, rows: pd.DataFrame, picks: Picks) -> Condition:
         """What the network is told to draw plan rows."""
-        pids, camids = (torch.tensor(rows[name].tolist()) for name in ("pid", "camid"))
-        labels = (label.to(self.device) for label in self.config.labels(pids, camids))
-        images = (self.stripped(picks.source), self.stripped(picks.person), self.place(picks.place))
-        return Condition(*images, *labels)
+        return self._told(self.stripped(picks.source), *picks[1:], *self._labels(rows))
+
+    def _labels(self, rows: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        return self.config.labels(*(torch.tensor(rows[n].tolist()) for n in ("pid", "camid")))
 
 
 class Groups:

@@ -1,14 +1,18 @@
-"""Phase 1's last step: synthesise the plan, judge, retry, and write the balanced manifest."""
+"""Phase 1: synthesise the plan, judge, retry, and balance the training set."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+import torch
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from ddid.balance.gate import KEPT, Gate
-from ddid.balance.network import Generator
+from ddid.balance.generator import GeneratorTraining, train_generator
+from ddid.balance.judge import JudgeTraining, train_judge
+from ddid.balance.network import Generator, GeneratorConfig
+from ddid.balance.plan import Thresholds, resampling_plan
 from ddid.balance.references import References
 from ddid.balance.sampling import Sampling, draw_images
 from ddid.data.images import ImageSet
@@ -19,6 +23,54 @@ from ddid.progress import Progress
 from ddid.seeds import seed_of
 
 MARK = "ddid"  # the PNG text that says what an image was made from
+
+
+def balanced(
+    train: ImageSet,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+    delta1: int = 20,
+    delta2: float = 0.5,
+    steps: int = 1600,
+    seed: int = 0,
+) -> ImageSet:
+    """The training set with what phase 1 adds: generated images that pass the gate, if any.
+
+    Args:
+        train: real images of at least two cameras.
+        out: folder of generator, judge and images.
+        progress: told what is done; `ddid.progress.progress_bars()` draws it.
+        delta1: fewest images an identity should have.
+        delta2: largest share of one camera.
+        steps: of the generator's training.
+        seed: of the plan, both trainings and the images.
+    """
+    folder = Path(out)
+    columns = {"path": train.paths, "pid": train.pids.tolist(), "camid": train.camids.tolist()}
+    manifest = pd.DataFrame(columns).assign(split="train", origin="real")
+    plan = resampling_plan(manifest, Thresholds(delta1, delta2), seed)
+    if plan.empty:
+        return train
+    height, width = train.images.shape[2:]
+    config = GeneratorConfig.of(train)
+    training = GeneratorTraining(steps=steps, seed=seed)
+    generator = train_generator(train, config, training, folder / "generator", progress)
+    references = References(train, config, generator.denoiser.sigma_data.device)
+    gate = Gate(train_judge(train, JudgeTraining(seed=seed), folder / "judge", progress))
+    drafts = resample(
+        generator, references, plan, folder / "synthetic", Sampling(), gate, progress=progress
+    )
+    made = drafts[drafts["verdict"] == KEPT]
+    if made.empty:
+        return train
+    added = ImageSet.read(made, (height, width))
+    return ImageSet(
+        torch.cat([train.images, added.images]),
+        torch.cat([train.pids, added.pids]),
+        torch.cat([train.camids, added.camids]),
+        train.paths + added.paths,
+    )
 
 
 def resample(
@@ -55,7 +107,10 @@ def resample(
     size = (generator.config.height, generator.config.width)
     drafts = []
     for attempt in range(gate.limits.attempts):
-        rows = _attempt(plan, attempt)
+        rows = plan.assign(attempt=attempt)
+        if attempt > 0:
+            rows["seed"] = [seed_of(seed, attempt) for seed in plan["seed"]]
+            rows["name"] += f"_r{attempt}"
         paths = synthesise(generator, references, rows, folder, sampling, progress)
         rows = rows.assign(path=paths, split="train", origin="synthetic")
         drafts.append(rows.assign(verdict=gate.verdicts(ImageSet.read(rows, size))))
@@ -65,27 +120,10 @@ def resample(
     return pd.concat(drafts).sort_values(["name", "attempt"], ignore_index=True)
 
 
-def _attempt(plan: pd.DataFrame, attempt: int) -> pd.DataFrame:
-    """The plan's rows as they are, or with a seed and name of their own for a later attempt."""
-    if attempt == 0:
-        return plan.assign(attempt=0)
-    return plan.assign(
-        attempt=attempt,
-        seed=[seed_of(seed, attempt) for seed in plan["seed"]],
-        name=plan["name"] + f"_r{attempt}",
-    )
-
-
 def balanced_manifest(manifest: pd.DataFrame, drafts: pd.DataFrame) -> pd.DataFrame:
     """The manifest with the drafts that were kept as further train rows."""
     kept = drafts.loc[drafts["verdict"] == KEPT, COLUMNS]
     return pd.concat([manifest, kept], ignore_index=True)
-
-
-def rejections(drafts: pd.DataFrame) -> dict[str, int]:
-    """Number of drafts against each reason."""
-    rejected = drafts.loc[drafts["verdict"] != KEPT, "verdict"]
-    return {str(reason): int(n) for reason, n in rejected.value_counts().sort_index().items()}
 
 
 def synthesise(
@@ -104,27 +142,25 @@ def synthesise(
     Returns:
         Paths in the plan's order.
     """
-    model = generator.digest()
+    how = {name: value for name, value in asdict(sampling).items() if name != "batch"}
+    made_by = f"generator {generator.digest()} {how}"
+    labels = zip(plan["pid"], plan["camid"], plan["seed"], strict=True)
+    marks = [f"{made_by} pid {pid} camid {camid} seed {seed}" for pid, camid, seed in labels]
     paths = [Path(folder) / f"{name}.png" for name in plan["name"]]
-    marks = [_mark(model, row, sampling) for row in plan.itertuples()]
     missing = [i for i, (p, m) in enumerate(zip(paths, marks, strict=True)) if _mark_of(p) != m]
     done = len(plan) - len(missing)
     for start in range(0, len(missing), sampling.batch):
         batch = missing[start : start + sampling.batch]
         images = draw_images(generator, references, plan.iloc[batch], sampling)
-        for i, image in zip(batch, images, strict=True):
-            _write_png(paths[i], image, marks[i])
+        for i, image in zip(batch, images.permute(0, 2, 3, 1).numpy(), strict=True):
+            note = PngInfo()
+            note.add_text(MARK, marks[i])
+            with atomic_write(paths[i]) as temporary:
+                Image.fromarray(image).save(temporary, pnginfo=note)
         done += len(batch)
         if progress:
             progress("images synthesised", done, len(plan))
     return [str(path) for path in paths]
-
-
-def _mark(model: str, row: tuple, sampling: Sampling) -> str:
-    s = sampling
-    guidance = f"{s.identity_weight:g}/{s.camera_weight:g}"
-    how = f"{s.way} {s.solver} {s.steps} from {s.sigma_max:g} to {s.sigma_min:g} by {guidance}"
-    return f"generator {model} pid {row.pid} camid {row.camid} seed {row.seed} {how}"  # type: ignore[attr-defined]
 
 
 def _mark_of(path: Path) -> str:
@@ -133,10 +169,3 @@ def _mark_of(path: Path) -> str:
             return image.info.get(MARK, "")
     except (FileNotFoundError, UnidentifiedImageError):
         return ""
-
-
-def _write_png(path: Path, image: Tensor, mark: str) -> None:
-    note = PngInfo()
-    note.add_text(MARK, mark)
-    with atomic_write(path) as temporary:
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(temporary, pnginfo=note)

@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ddid.balance.edm import Condition, Denoise, Guidance, guide, to_pixels
+from ddid.balance.edm import Denoise, guide, to_pixels
 from ddid.balance.network import Generator, pays_bfloat16
 from ddid.balance.references import References
 from ddid.data.images import to_uint8
 from ddid.errors import require
 
-WAYS = ("translation", "references", "labels")
+WAYS = {"translation": (), "references": ("source",), "labels": ("source", "person", "place")}
+"""Ways of sampling, and what is not shown there."""
 
 Watch = Callable[[int, Tensor], None]
 """Told (step, D(x; σ)) at every step, for pictures of the denoising."""
@@ -30,7 +31,6 @@ def karras_sigmas(
 
     σ_i = (σ_max^{1/ρ} + i/(N−1) (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ
     """
-    require(steps >= 2, f"sampling in {steps} step(s): take at least 2")
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)])
@@ -62,60 +62,28 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, watch: Watch | None = None
     return x
 
 
-def multistep(denoise: Denoise, x: Tensor, sigmas: Tensor, watch: Watch | None = None) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022): second order at one evaluation a step, `steps` in all.
-
-    With t = −ln σ the equation is linear in x; D is extrapolated from the last two evaluations:
-
-        x ← (σ'/σ) x + (1 − σ'/σ) D̃,   D̃ = D + (D − D_last) h / (2 h_last),   h = ln(σ/σ')
-
-    Arguments and result as for `heun`.
-    """
-    last: Tensor | None = None
-    h_last = 0.0
-    for i, (now, after) in enumerate(pairwise(sigmas)):
-        denoised = estimate = denoise(x, now)
-        ratio = (after / now).item()
-        h = -torch.log(after / now).item()
-        if last is not None and after > 0:
-            estimate = denoised + (denoised - last) * (h / (2 * h_last))
-        x = ratio * x + (1 - ratio) * estimate
-        last, h_last = denoised, h
-        if watch:
-            watch(i, denoised)
-    return x
-
-
-SOLVERS = {"heun": heun, "multistep": multistep}
-
-
 @dataclass(frozen=True)
 class Sampling:
-    """How images are drawn. Our choices but for Heun's solver and σ_max = 80 [summary: EDM]."""
+    """How images are drawn. Our choices but for Heun's solver [summary: EDM, σ from 80 down]."""
 
     way: str = "translation"
     """`translation` starts from an image of the person in the wanted camera's colours, noised to
     `sigma_max`, and shows it; `references` starts from noise and shows other images of person and
     place; `labels` starts from noise and shows nothing."""
-    solver: str = "multistep"
-    """heun (2·steps − 1 evaluations) or multistep (steps evaluations)."""
-    steps: int = 8
+    steps: int = 5
     identity_weight: float = 1.0
     """How strongly a sample follows its person; 1 is plain conditional sampling."""
-    camera_weight: float = 1.0
+    camera_weight: float = 1.5
     """How strongly it follows its camera."""
-    sigma_max: float = 5.0
+    sigma_max: float = 20.0
     """First noise level. A translation keeps what noise of this level leaves of its start."""
     sigma_min: float = 0.1
     """Last level the network is asked at; EDM's 0.002 asks for noise that nobody sees."""
     batch: int = 64
 
     def __post_init__(self) -> None:
-        for what, found, known in (
-            ("way of sampling", self.way, WAYS),
-            ("solver", self.solver, SOLVERS),
-        ):
-            require(found in known, f"unknown {what} {found!r}: choose one of {', '.join(known)}")
+        known = ", ".join(WAYS)
+        require(self.way in WAYS, f"unknown way of sampling {self.way!r}: choose one of {known}")
         require(self.steps >= 2, f"sampling in {self.steps} step(s): take at least 2")
         require(self.batch >= 1, f"sampling batches of {self.batch}: give at least 1")
         require(
@@ -127,7 +95,7 @@ class Sampling:
     @property
     def evaluations(self) -> int:
         """Times the denoiser is called for a batch."""
-        return 2 * self.steps - 1 if self.solver == "heun" else self.steps
+        return 2 * self.steps - 1
 
 
 @torch.no_grad()
@@ -151,21 +119,13 @@ def draw_images(
     start = torch.stack([torch.randn(shape, generator=g) for g in noise]).to(told.source)
     start = sampling.sigma_max * start
     if sampling.way == "translation":
-        start = start + references.matched(picks.source, told.camera.cpu())
-    else:
-        told = _shown(told, sampling.way)
-    weights = Guidance(sampling.identity_weight, sampling.camera_weight)
+        start = start + references.matched(picks.source, told.camera)
+    nothing = told.blank(config.nulls)
+    told = told._replace(**{part: getattr(nothing, part) for part in WAYS[sampling.way]})
     sigmas = karras_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max)
-    denoise = guide(denoiser, told, config.nulls, weights)
+    weights = (sampling.identity_weight, sampling.camera_weight)
+    denoise = guide(denoiser, told, config.nulls, *weights)
     device = references.device
     with torch.autocast(device.type, torch.bfloat16, enabled=pays_bfloat16(device)):
-        drawn = SOLVERS[sampling.solver](denoise, start, sigmas, watch)
+        drawn = heun(denoise, start, sigmas, watch)
     return to_uint8(to_pixels(drawn)).cpu()
-
-
-def _shown(told: Condition, way: str) -> Condition:
-    """What is left of a condition where one draws from noise."""
-    blank = {"source": torch.zeros_like(told.source)}
-    if way == "labels":
-        blank |= {name: torch.zeros_like(getattr(told, name)) for name in ("person", "place")}
-    return told._replace(**blank)

@@ -102,7 +102,7 @@ def test_near_and_equal_thumbnails_are_told_apart_in_a_crowd():
     crowd[7] = crowd[2999]
     crowd[11] = crowd[1500] + 1e-3
     found = nearest_difference(crowd)
-    assert found[7] == found[2999] == 0
+    assert max(found[7], found[2999]) < 1e-6
     assert float(found[11]) == pytest.approx(1e-3, rel=1e-3)
     exact = torch.cdist(crowd.double(), crowd.double()).fill_diagonal_(torch.inf).amin(1) / 384**0.5
     assert torch.allclose(found.double(), exact, atol=1e-6)

@@ -67,8 +67,8 @@ def test_no_pixel_of_a_training_image_is_in_the_weights(real, config, tmp_path):
     train_generator(real, config, SHORT, tmp_path / "a")
     other = replace(real, images=real.images.roll(1, 0)[:, [1, 2, 0]])
     task = GeneratorTask(other, started(other, config, SHORT), SHORT, torch.device("cpu"))
-    learnt = {name for name, _ in task.modules["net"].named_parameters()}
-    assert {name for name, _ in task.modules["net"].named_buffers()} == {"sigma_data"}
+    learnt = {name for name, _ in task.net.named_parameters()}
+    assert {name for name, _ in task.net.named_buffers()} == {"sigma_data"}
     assert learnt.isdisjoint({"sigma_data"})
 
 
