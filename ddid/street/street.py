@@ -169,14 +169,17 @@ def _walks(
         yield camid, *last[camid]
 
 
-def take(shot: Shot, config: StreetConfig) -> Image.Image:
-    """Take one image: RGB, (height, width) of the configuration."""
+def take(shot: Shot, config: StreetConfig, posed_as: Shot | None = None) -> Image.Image:
+    """Take one image: RGB, (height, width) of the configuration.
+
+    With `posed_as` the person stands and is seen as in that other shot; all else stays.
+    """
     size = (config.height, config.width)
     camera = camera_of(config, shot.camid)
-    place = (shot.person, shot.camid, shot.tracklet)
-    walk = _generator(config, _TRACKLET, *place)
-    frame = _generator(config, _FRAME, *place, shot.step)
+    walk, frame = _chances(shot, config)
     pose = _pose(shot, camera, walk, frame)
+    if posed_as:
+        pose = _pose(posed_as, camera_of(config, posed_as.camid), *_chances(posed_as, config))
     scene = camera.view(min(1.0, walk.random() + 0.004 * shot.step), size)
     cast_shadow(scene, pose)
     scene.alpha_composite(draw_person(person_of(config, shot.person), pose, size))
@@ -184,6 +187,13 @@ def take(shot: Shot, config: StreetConfig) -> Image.Image:
         passer_by = person_of(config, 2 * STRANGER + shot.tracklet)
         occlude(scene, DOMAINS[config.domain], passer_by, walk)
     return camera.expose(scene, float(walk.uniform(0.82, 1.15)), frame)
+
+
+def _chances(shot: Shot, config: StreetConfig) -> tuple[np.random.Generator, np.random.Generator]:
+    """What decides a shot's walk, and what decides its frame."""
+    place = (shot.person, shot.camid, shot.tracklet)
+    frame = _generator(config, _FRAME, *place, shot.step)
+    return _generator(config, _TRACKLET, *place), frame
 
 
 def _pose(

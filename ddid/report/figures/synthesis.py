@@ -48,6 +48,20 @@ def told_and_drawn(rows: Mapping[str, Tensor]) -> Drawn:
 
 
 @paper_style
+def fillings(rows: Mapping[str, Tensor]) -> Drawn:
+    """The same images of a plan made in other ways, a column each.
+
+    From above: what is shown of person and place, then the images by way of making. Look for the
+    person of the first row before a place like that of the second, without seams, as in the last
+    row, which are photographs.
+
+    Args:
+        rows: row label to images, uint8 (n, 3, H, W), as many in each.
+    """
+    return _sheet(rows), {}
+
+
+@paper_style
 def guidance_grid(rows: Mapping[str, Tensor], heads: Sequence[str]) -> Drawn:
     """One draft under other guidance weights and starts.
 
