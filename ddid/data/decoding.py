@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -27,23 +27,14 @@ CHUNK = 512  # images decoded ahead of the consumer
 def load_images(
     paths: Sequence[str], size: tuple[int, int], progress: Progress | None = None
 ) -> Tensor:
-    """Decode and resize image files into memory.
-
-    Args:
-        paths: image files, JPEG or PNG.
-        size: (height, width) in pixels.
-        progress: told how many are done.
-
-    Returns:
-        uint8 (N, 3, H, W), RGB.
+    """Decode JPEG or PNG files and resize them to (height, width): uint8 (N, 3, H, W), RGB.
 
     Raises:
         InputError: some are missing, truncated, too large or no images: how many, and the first;
             or the machine lacks the memory.
     """
-    needed = _bytes(len(paths), size)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    _check_room(needed, memory, f"{len(paths):,} images of {size}", "memory")
+    _needed(len(paths), size, memory, "memory")
     images = torch.empty((len(paths), 3, *size), dtype=torch.uint8)
     for i, pixels in enumerate(_decoded(paths, size, progress)):
         images[i] = torch.from_numpy(pixels)
@@ -56,16 +47,12 @@ def mapped_images(
     """The same, memory-mapped from a file in `cache` that is written on first use.
 
     The file holds while the images keep their names, sizes and times of change.
-
-    Raises:
-        InputError: as `load_images`, or the disk lacks the room.
     """
     stamp = _digest([_stat(path) for path in paths])
     file = cache / f"{_digest([paths, size])}.safetensors"
     if _stamp(file) != stamp:
-        needed = _bytes(len(paths), size)
         cache.mkdir(parents=True, exist_ok=True)
-        _check_room(needed, shutil.disk_usage(cache).free, f"{len(paths):,} decoded images", "disk")
+        needed = _needed(len(paths), size, shutil.disk_usage(cache).free, "disk")
         tensor = {"dtype": "U8", "shape": [len(paths), 3, *size], "data_offsets": [0, needed]}
         header = json.dumps({"__metadata__": {"stamp": stamp}, "images": tensor}).encode()
         with atomic_write(file) as temporary, temporary.open("wb") as stream:
@@ -76,15 +63,10 @@ def mapped_images(
         return found.get_tensor("images")
 
 
-def unreadable(
-    paths: Sequence[str], progress: Progress | None = None
-) -> list[tuple[str, InputError]]:
+def unreadable(paths: Sequence[str], progress: Progress | None = None) -> dict[str, InputError]:
     """Try every image; those that cannot be read, each with the reason."""
-    found: list[tuple[str, InputError]] = []
-    for path, pixels in zip(paths, _attempts(paths, (1, 1), progress), strict=True):
-        if isinstance(pixels, InputError):
-            found.append((path, pixels))
-    return found
+    tried = zip(paths, _attempts(paths, (1, 1), progress), strict=True)
+    return {path: found for path, found in tried if isinstance(found, InputError)}
 
 
 def _decoded(
@@ -121,25 +103,23 @@ def _attempts(
 
 
 def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
     try:
         image: Image.Image
         with Image.open(path, formats=FORMATS) as image:
-            require(
-                image.width * image.height <= LARGEST,
-                f"{path} has {image.width}x{image.height} pixels, more than {LARGEST:,}: crop it",
-            )
+            require(image.width * image.height <= LARGEST, _too_large(path))
             if image.mode.startswith("I"):  # 16-bit grey, which PIL would clip to white
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             pixels = image.convert("RGB")
-            if pixels.size != (size[1], size[0]):
-                pixels = pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            if pixels.size != (width, height):
+                pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+    except InputError:
+        raise
     except FileNotFoundError as error:
-        raise InputError(f"no image {path}: the manifest names it but it is gone") from error
+        raise _gone(path) from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has more than {LARGEST:,} pixels: crop it ({error})") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+        raise InputError(_too_large(path)) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
             f"{path} is truncated or no JPEG or PNG image: replace it, or leave such images out "
             f"with skip_broken ({error})"
@@ -147,25 +127,32 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def _bytes(images: int, size: tuple[int, int]) -> int:
+def _too_large(path: str) -> str:
+    return f"{path} has more than {LARGEST:,} pixels: crop it"
+
+
+def _gone(path: str) -> InputError:
+    return InputError(f"no image {path}: the manifest names it but it is gone")
+
+
+def _needed(images: int, size: tuple[int, int], there: int, where: str) -> int:
+    """Bytes of decoded images; InputError for sizes that are none, or that do not fit."""
     whole = all(type(length) is int and 0 < length <= 2**13 for length in size)
     require(whole, f"image size is {size}: give height and width in pixels, 1 to {2**13}")
-    return 3 * images * size[0] * size[1]
-
-
-def _check_room(needed: int, there: int, what: str, where: str) -> None:
+    needed = 3 * images * size[0] * size[1]
     require(
         needed < 0.9 * there,
-        f"{what} need {needed / 2**30:.1f} GiB of {where}, of which there are "
+        f"{images:,} images of {size} need {needed / 2**30:.1f} GiB of {where}, of which there are "
         f"{there / 2**30:.1f}: free some, or take smaller images",
     )
+    return needed
 
 
 def _stat(path: str) -> tuple[int, int]:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise InputError(f"no image {path}: the manifest names it but it is gone") from error
+        raise _gone(path) from error
     return found.st_size, found.st_mtime_ns
 
 

@@ -43,11 +43,7 @@ class ImageSet:
         progress: Progress | None = None,
         cache: Path | None = None,
     ) -> "ImageSet":
-        """The rows of a manifest at `size` = (height, width), decoded once if there is a `cache`.
-
-        Raises:
-            InputError: an unreadable image, no rows, or no room for the pixels.
-        """
+        """Rows of a manifest at `size` = (height, width), decoded once if there is a `cache`."""
         require(len(frame) > 0, "no images to read: the manifest has no rows for this split")
         paths = tuple(frame["path"])
         pids, camids = (torch.tensor(frame[n].to_numpy(np.int64)) for n in ("pid", "camid"))
@@ -75,10 +71,9 @@ class ImageSet:
 
 
 class Augment(nn.Module):
-    """Random flip, pad-and-crop and erasing, each image on its own.
+    """Random flip, pad-and-crop and erasing, each image on its own (Luo et al. 2019).
 
-    The usual ReID recipe (Luo et al. 2019) with the padding scaled to the image: 10 pixels at
-    256×128, that is 1/25 of the height. Erased areas get random noise's mean, 0.5.
+    The padding is scaled to the image: 10 pixels at 256×128. Erased areas get noise's mean, 0.5.
     """
 
     def __init__(self, size: tuple[int, int], flip: float = 0.5, erase: float = 0.5) -> None:

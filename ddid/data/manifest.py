@@ -6,6 +6,7 @@ query or gallery) and `origin` (real or synthetic). Further columns are kept as 
 
 import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,16 +42,10 @@ _ROWS = TypeAdapter(list[Row])
 def check_manifest(
     frame: pd.DataFrame, where: str = "manifest", folder: Path | None = None, **options: bool
 ) -> pd.DataFrame:
-    """The manifest with every row valid (see `Row`) and every image listed once.
+    """The manifest with every row valid (see `Row`) and every image listed once, or InputError.
 
-    Args:
-        frame: with `path` and `pid` at least; its index says where a row stands.
-        where: what to call it.
-        folder: paths become absolute as `below(folder, ..., **options)` makes them; if None they
-            stay as they are.
-
-    Raises:
-        InputError: no rows, a bad value, a path outside, an image in two rows.
+    `frame` has `path` and `pid` at least; its index says where a row stands, `where` what to call
+    it. With a `folder`, paths become absolute as `below(folder, ..., **options)` makes them.
     """
     require(len(frame) > 0, f"{where} has no rows")
     try:
@@ -60,8 +55,7 @@ def check_manifest(
         number, name = first["loc"][:2]
         line, value = frame.index[int(number)], repr(first["input"])[:80]
         raise InputError(f"{where}, line {line}: {name} is {value}: {first['msg']}") from error
-    clean = pd.DataFrame([row.__dict__ for row in rows], index=frame.index)
-    frame = frame.assign(**clean)
+    frame = frame.assign(**pd.DataFrame(map(vars, rows), index=frame.index))
     if folder is not None:
         frame["path"] = below(folder, frame["path"], **options)
     twice = frame[frame.duplicated("path")]["path"].head(1)
@@ -75,17 +69,12 @@ def check_manifest(
 
 
 def below(folder: Path, paths: Iterable[str], allow_outside: bool = False) -> list[str]:
-    """Absolute paths, links followed.
-
-    Raises:
-        InputError: one leaves `folder` and `allow_outside` is False.
-    """
-    root, real, found = os.path.join(os.path.realpath(folder), ""), {}, []
+    """Absolute paths, links followed; InputError if one leaves `folder` and may not."""
+    root, found = os.path.join(os.path.realpath(folder), ""), []
+    real = cache(os.path.realpath)  # thousands of images share a folder
     for path in paths:
         head, name = os.path.split(os.path.join(folder, path))
-        if head not in real:
-            real[head] = os.path.realpath(head)
-        full = os.path.join(real[head], name)
+        full = os.path.join(real(head), name)
         if name in ("", ".", "..") or os.path.islink(full):
             full = os.path.realpath(full)
         require(
@@ -106,19 +95,11 @@ def write_manifest(frame: pd.DataFrame, csv: str | Path) -> None:
 
 
 def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """Move a random share of the train identities, whole, to the split `val`.
+    """Move a random `fraction` in [0, 1) of the train identities, whole, to the split `val`.
 
     Our choice: everything is tuned on these identities, never on the test ones. Only identities
     that `validation_sides` gives a match can be chosen: two cameras (or none known), and more
-    images than cameras.
-
-    Args:
-        frame: manifest with a train split.
-        fraction: share of all train identities, in [0, 1).
-        seed: which identities.
-
-    Raises:
-        InputError: fraction outside [0, 1), or too few identities to hold any out.
+    images than cameras; InputError if they are too few.
     """
     fits = type(fraction) in (int, float) and 0 <= fraction < 1
     require(fits, f"validation share is {fraction!r}: give a number in [0, 1)")

@@ -36,11 +36,7 @@ class Data:
     ) -> tuple[ImageSet, ...]: ...
     def images(self, *splits, size, progress=None):  # type: ignore[no-untyped-def]
         """The images of one split as one set, of several (or none named: train, query, gallery)
-        as one set each; `size` = (height, width) in pixels.
-
-        Raises:
-            InputError: a split has no images, or some cannot be read.
-        """
+        as one set each; `size` = (height, width) in pixels."""
         splits = splits or ("train", "query", "gallery")
         found = []
         for split in splits:
@@ -75,24 +71,24 @@ def read_data(
             otherwise the first use of a broken one stops.
         cache: see `Data`.
         progress: told how many images were tried.
-
-    Raises:
-        InputError: nothing there, no known layout, or `check_manifest` objects.
     """
     root = from_here(root)
     require(root.exists(), f"no file or folder {root}: give a data set or a CSV manifest")
-    layout = next((known for known in layouts() if known.recognises(root)), None)
-    names = "; ".join(known.NAME for known in layouts())
-    require(layout is not None, f"{root} is in none of the known layouts: {names}")
-    frame, messages = layout.read(root)  # type: ignore[union-attr]
+    known = layouts()
+    fitting = [layout for layout in known if layout.recognises(root)]
+    names = "; ".join(layout.NAME for layout in known)
+    require(bool(fitting), f"{root} is in none of the known layouts: {names}")
+    frame, messages = fitting[0].read(root)
     junk = frame["pid"].astype(str).str.fullmatch(r"-1(\.0)?")
     messages += [f"{junk.sum()} junk images (identity -1) dropped."] if junk.any() else []
     folder = root if root.is_dir() else root.parent
     frame = check_manifest(frame[~junk], str(root), folder, allow_outside=allow_outside)
     if skip_broken and (broken := unreadable(frame["path"].tolist(), progress)):
-        messages += [f"{len(broken)} broken image(s) left out, the first: {broken[0][1]}."]
-        frame = frame[~frame["path"].isin([path for path, _ in broken])].reset_index(drop=True)
-    return Data(frame, (f"{root} is read as {layout.NAME}.", *messages, *quality(frame)), cache)  # type: ignore[union-attr]
+        first = next(iter(broken.values()))
+        messages += [f"{len(broken)} broken image(s) left out, the first: {first}."]
+        frame = frame[~frame["path"].isin(broken)].reset_index(drop=True)
+    messages = [f"{root} is read as {fitting[0].NAME}.", *messages, *quality(frame)]
+    return Data(frame, tuple(messages), cache)
 
 
 def reopen(csv: Path) -> Data:

@@ -22,18 +22,15 @@ def normalize(embeddings: Tensor) -> Tensor:
 
 def on_metric(embeddings: Tensor, metric: Metric) -> Tensor:
     """Map embeddings to the space where `metric` is a function of the Euclidean distance."""
-    require(
-        metric in ("cosine", "euclidean"),
-        f"metric is {metric!r}: choose 'cosine' or 'euclidean'",
-    )
+    known = metric in ("cosine", "euclidean")
+    require(known, f"metric is {metric!r}: choose 'cosine' or 'euclidean'")
     return normalize(embeddings) if metric == "cosine" else embeddings
 
 
 def pairwise(query: Tensor, gallery: Tensor, metric: Metric = "cosine") -> Tensor:
     """Distances (Q, G) between query (Q, D) and gallery (G, D) embeddings.
 
-    "cosine" is one minus the cosine, in [0, 2], the paper's test distance [summary]; "euclidean"
-    is the Euclidean distance of the embeddings as they are.
+    "cosine" is one minus the cosine, in [0, 2], the paper's test distance [summary].
     """
     check_embeddings(query, "query")
     check_embeddings(gallery, "gallery")

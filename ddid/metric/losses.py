@@ -11,15 +11,8 @@ SMOOTHING = 0.1  # Szegedy et al. 2016; same baseline
 
 
 def smooth_labels(labels: Tensor, classes: int, amount: float = SMOOTHING) -> Tensor:
-    """The paper's φ: one-hot labels that give `amount` away evenly to all classes [summary].
-
-    Args:
-        labels: (B,) class indices in [0, classes).
-        amount: probability spread over all `classes`, in [0, 1]; 0 is one-hot.
-
-    Returns:
-        (B, classes) rows that sum to 1.
-    """
+    """The paper's φ: one-hot rows (B, classes) that give `amount` in [0, 1] away evenly to all
+    classes [summary]; `labels` (B,) are class indices."""
     require(0 <= amount <= 1, f"label smoothing is {amount}: give a probability in [0, 1]")
     rows = torch.full((len(labels), classes), amount / classes, device=labels.device)
     return rows.scatter_(1, labels[:, None], 1 - amount + amount / classes)
@@ -39,8 +32,6 @@ def batch_hard_triplet(
     pool: Tensor | None = None,
 ) -> Tensor:
     """Triplet loss of each anchor's farthest positive and nearest negative (Hermans et al. 2017).
-
-    Nothing in it waits for the device.
 
     Args:
         features: (B, D) anchors, compared by Euclidean distance as they are (not normalised).

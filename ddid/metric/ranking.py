@@ -1,16 +1,9 @@
 """The ReID protocol, exactly: who is a right answer, who is ignored, and at which rank each comes.
 
-A gallery image of the query's identity is a right answer, unless it was also taken by the query's
-camera: then it is ignored (`is_match`). Every other image is a wrong answer; so identity 0, the
-distractors of Market-1501, only pushes ranks down, and identity -1 has no place here: the reader
-drops it. AP is the sum of the precisions at the right answers over their number (not the
-trapezoidal variant). A query without a right answer is left out.
-
-Ties count against the model [ours: an order by file name would be luck, and a model that maps all
-images to one point would look good].
-
-No row is sorted: the rank of a right answer is its place among the right answers plus the number
-of wrong ones that are at least as close.
+A gallery image of the query's identity is a right answer, or ignored if it is of the query's own
+camera (`is_match`); all others are wrong, so distractors (identity 0) only push ranks down. AP is
+the mean precision at the right answers (not the trapezoidal variant); a query without any is left
+out. Ties count against the model [ours: or one that maps all images to one point looks good].
 """
 
 from dataclasses import dataclass, replace
@@ -43,11 +36,11 @@ class Embedded:
 
     def __post_init__(self) -> None:
         check_embeddings(self.embeddings, "given")
-        for name, labels in (("pids", self.pids), ("camids", self.camids)):
-            fits = labels is None and name == "camids"
-            if isinstance(labels, Tensor) and not labels.is_floating_point():
-                fits = labels.shape == self.embeddings.shape[:1]
-            count = len(self.embeddings)
+        count = len(self.embeddings)
+        given = {"pids": self.pids} | ({} if self.camids is None else {"camids": self.camids})
+        for name, labels in given.items():
+            whole = isinstance(labels, Tensor) and not labels.is_floating_point()
+            fits = whole and labels.shape == (count,)
             require(fits, f"{name} do not fit {count} embeddings: give one whole number each, (N,)")
 
     def to(self, device: torch.device) -> "Embedded":
@@ -83,9 +76,8 @@ class Ranking:
 
     def summary(self) -> dict[str, float]:
         """Mean AP, mean INP and Rank-1, -5, -10 over the valid queries, in percent."""
-        first = self.first_rank
-        parts = {f"rank{k}": first <= k for k in (1, 5, 10)}
-        parts = {"mAP": self.ap, **parts, "mINP": self.inp}
+        ranks = {f"rank{k}": self.first_rank <= k for k in (1, 5, 10)}
+        parts = {"mAP": self.ap, **ranks, "mINP": self.inp}
         return {n: 100 * float(part[self.valid].double().mean()) for n, part in parts.items()}
 
     def per_identity(self, rank1: bool = False) -> dict[int, float]:
@@ -142,19 +134,18 @@ def rank(
     """
     require(type(chunk) is int and chunk > 0, f"chunk is {chunk}: hold at least one score at once")
     (queries, length), (images, other) = query.embeddings.shape, gallery.embeddings.shape
-    require(
-        min(queries, images) > 0, f"{queries} queries against {images} gallery images: none to rank"
-    )
-    require(
-        length == other,
-        f"query embeddings are {length}-d, gallery's {other}-d: embed both with one model",
-    )
+    some = min(queries, images) > 0
+    require(some, f"{queries} queries against {images} gallery images: none to rank")
+    told = f"query embeddings are {length}-d, gallery's {other}-d"
+    require(length == other, f"{told}: embed both with one model")
     if same_camera == "count":
         query = replace(query, camids=None)
     gallery = gallery.to(query.embeddings.device)
     order = gallery.pids.sort(stable=True)
     points = on_metric(gallery.embeddings.float(), metric)
-    # q·g − |g|²/2 falls as the Euclidean distance grows; among cosines the lengths are all alike
+    # q·g − |g|²/2 falls as the Euclidean distance grows; among cosines the lengths are all alike.
+    # No row is sorted: a right answer's rank is its place among the right ones plus the number of
+    # wrong ones at least as close.
     offset = points.square().sum(1) / -2 * (metric == "euclidean")
     rows, parts = max(1, chunk // images), []
     for start in range(0, queries, rows):

@@ -22,11 +22,7 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Rows in the order of the file names, the same on every machine.
-
-    Raises:
-        InputError: a folder is missing or holds no image.
-    """
+    """Rows in the order of the file names, the same on every machine."""
     missing = [name for name in FOLDERS if not (root / name).is_dir()]
     require(
         not missing,

@@ -24,11 +24,7 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Rows in the order of the lists.
-
-    Raises:
-        InputError: an image folder or a list is missing, or a line is malformed.
-    """
+    """Rows in the order of the lists."""
     folders = next((pair for pair in VERSIONS if all((root / n).is_dir() for n in pair)), None)
     if folders is None:
         raise InputError(

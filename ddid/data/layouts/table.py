@@ -20,17 +20,15 @@ def recognises(root: Path) -> bool:
 def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
     """Rows in the order of the file, their index the line; empty optional fields are defaults.
 
-    Raises:
-        InputError: no table, `path` or `pid` missing, or a row with another number of fields
-            than the header, which would shift its columns.
+    A row with another number of fields than the header would shift its columns: InputError.
     """
     try:
         text = root.read_text(encoding="utf-8-sig")
         lines = _lines(text, root)
         frame = pd.read_csv(io.StringIO(text), index_col=False, converters={"path": str})
-    except (csv.Error, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (csv.Error, ValueError) as error:
         raise InputError(f"{root} is not a CSV table in UTF-8: {str(error).strip()}") from error
     missing = {"path", "pid"} - set(frame.columns)
     require(not missing, f"{root} lacks the column(s) {', '.join(sorted(missing))}")
