@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ddid.data.images import to_unit
 from ddid.errors import InputError, require
 from ddid.files import atomic_write, read_json, write_json
 from ddid.metric.distance import Embed
@@ -20,39 +23,19 @@ FORMAT = 1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OWN = "own module"
 
+BASIC = {"depths": [1] * 4, "layer_type": "basic"}
+DINO_TINY = {"hidden_size": 192, "num_attention_heads": 3, "image_size": 64, "patch_size": 8}
+DINO_SMALL = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14}
+# A family of transformers' models, and what differs from its defaults. The two tiny ones are our
+# choices for CPUs: one basic block a stage, 1.2 M parameters, 1,500 images/s at 64×32; and the
+# depth that trains in minutes, with patches of 8 pixels that give 32 at 64×32.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    # our choice for CPUs: one basic block a stage, 1.2 M parameters, 1,500 images/s at 64×32
-    "resnet-tiny": (
-        "ResNet",
-        {
-            "embedding_size": 32,
-            "hidden_sizes": [32, 64, 128, 256],
-            "depths": [1] * 4,
-            "layer_type": "basic",
-        },
-    ),
-    "resnet18": (
-        "ResNet",
-        {"hidden_sizes": [64, 128, 256, 512], "depths": [2] * 4, "layer_type": "basic"},
-    ),
+    "resnet-tiny": ("ResNet", BASIC | {"embedding_size": 32, "hidden_sizes": [32, 64, 128, 256]}),
+    "resnet18": ("ResNet", BASIC | {"hidden_sizes": [64, 128, 256, 512], "depths": [2] * 4}),
     "resnet50": ("ResNet", {}),
-    # our choice for CPUs: the depth that trains in minutes; patches of 8 pixels give 32 at 64×32
-    "dinov2-tiny": (
-        "Dinov2",
-        {
-            "hidden_size": 192,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 3,
-            "image_size": 64,
-            "patch_size": 8,
-        },
-    ),
-    "dinov2-small": (
-        "Dinov2",
-        {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14},
-    ),
+    "dinov2-tiny": ("Dinov2", DINO_TINY | {"num_hidden_layers": 4}),
+    "dinov2-small": ("Dinov2", DINO_SMALL),
 }
-"""Backbones by name: a family of transformers' models, and what differs from its defaults."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +60,9 @@ class ReIDNet(nn.Module):
     """Backbone, global pooling, BNNeck (Luo et al. 2019) and a linear classifier without bias.
 
     A ResNet's last stage keeps stride 1, as ReID models do, so that its maps stay twice as large.
-
-    Args:
-        config: architecture.
-        weights: folder or hub name of pretrained backbone weights in transformers' format; empty
-            for random ones.
-        backbone: a module of one's own instead: images (B, 3, H, W), normalised as for ImageNet,
-            to features (B, D) or maps (B, D, h, w). A copy of it is trained.
+    `weights` is a folder or hub name of pretrained backbone weights in transformers' format; empty
+    for random ones. `backbone` is a module of one's own instead, a copy of which is trained: images
+    (B, 3, H, W), normalised as for ImageNet, to features (B, D) or maps (B, D, h, w).
 
     Raises:
         InputError: unknown backbone, images its patches do not divide, weights that do not fit.
@@ -144,13 +123,8 @@ def pooled(output: Any) -> Tensor:
 def embed(model: Embed, images: Tensor, batch_size: int = 256) -> Tensor:
     """Embeddings of many images, without gradients and in evaluation mode.
 
-    Args:
-        model: any `Embed`; the mode of a module and of its parts is put back afterwards.
-        images: uint8 (N, 3, H, W), or float in [0, 1].
-        batch_size: images a forward pass.
-
-    Returns:
-        float32 (N, D) on the images' device.
+    Takes uint8 (N, 3, H, W) or floats in [0, 1], `batch_size` a forward pass, and returns float32
+    (N, D) on their device. The modes of a module and of its parts are put back afterwards.
     """
     module = model if isinstance(model, nn.Module) else nn.Module()
     device = next((p.device for p in module.parameters()), images.device)
@@ -158,7 +132,7 @@ def embed(model: Embed, images: Tensor, batch_size: int = 256) -> Tensor:
     module.eval()
     try:
         with torch.no_grad():
-            parts = [model(_pixels(b.to(device))).float() for b in images.split(batch_size)]
+            parts = [model(to_unit(b.to(device))).float() for b in images.split(batch_size)]
     finally:
         for part, training in modes.items():
             part.training = training
@@ -167,30 +141,20 @@ def embed(model: Embed, images: Tensor, batch_size: int = 256) -> Tensor:
 
 def save_model(net: ReIDNet, folder: str | Path, **notes: Any) -> None:
     """Write `weights.safetensors` and `model.json`; `notes` is kept beside the architecture."""
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     state = {name: value.contiguous().clone() for name, value in net.state_dict().items()}
     with atomic_write(folder / "weights.safetensors") as temporary:
         save_file(state, temporary)
-    write_json(
-        folder / "model.json", {"format": FORMAT, "config": asdict(net.config), "notes": notes}
-    )
+    described = {"format": FORMAT, "config": asdict(net.config), "notes": notes}
+    write_json(folder / "model.json", described)
 
 
 def load_model(folder: str | Path, backbone: nn.Module | None = None) -> ReIDNet:
     """The network saved in `folder`, in evaluation mode, on the CPU.
 
-    Args:
-        folder: where `save_model` wrote.
-        backbone: a module like the one it was trained with, if that was one's own.
-
-    Raises:
-        InputError: nothing there, another format version, or weights of another architecture.
+    `backbone` is a module like the one it was trained with, if that was one's own. Raises
+    InputError for another format version, or weights of another architecture.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     description = read_json(folder / "model.json")
     found = description.get("format") if isinstance(description, dict) else None
@@ -201,21 +165,15 @@ def load_model(folder: str | Path, backbone: nn.Module | None = None) -> ReIDNet
     path = folder / "weights.safetensors"
     require(path.is_file(), f"no weights {path}: train the model again")
     try:
-        config = ModelConfig(**description["config"])
-        net = ReIDNet(config, backbone=backbone)
+        net = ReIDNet(ModelConfig(**description["config"]), backbone=backbone)
         net.load_state_dict(load_file(path))
     except InputError:
         raise
     except (RuntimeError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(
-            f"{folder} does not fit the architecture its model.json names: "
-            f"{str(error).splitlines()[0]}"
+            f"{folder} does not fit the architecture its model.json names: {_first_line(error)}"
         ) from error
     return net.eval()
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def _width(backbone: nn.Module, config: ModelConfig) -> int:
@@ -224,9 +182,8 @@ def _width(backbone: nn.Module, config: ModelConfig) -> int:
     try:
         feature = embed(lambda images: pooled(backbone(images)), probe.to(like))
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"the backbone cannot take images {tuple(probe.shape)}: {str(error).splitlines()[0]}"
-        ) from error
+        shape = tuple(probe.shape)
+        raise InputError(f"the backbone takes no images {shape}: {_first_line(error)}") from error
     require(
         feature.ndim == 2 and len(feature) == 2,
         f"the backbone returns {tuple(feature.shape)} for 2 images: give (B, D) or (B, D, h, w)",
@@ -238,20 +195,15 @@ def _backbone(config: ModelConfig, weights: str) -> Any:
     import transformers
 
     name = config.backbone
-    require(
-        name != OWN, "this model was trained with a backbone of your own: give it as `backbone`"
-    )
-    require(
-        name in ARCHITECTURES,
-        f"unknown backbone {name!r}: choose one of {', '.join(ARCHITECTURES)}",
-    )
+    require(name != OWN, "this model has a backbone of your own: give it as `backbone`")
+    require(name in ARCHITECTURES, f"unknown backbone {name!r}: choose of {[*ARCHITECTURES]}")
     family, changes = ARCHITECTURES[name]
     settings = getattr(transformers, f"{family}Config")(**changes)
     patch = getattr(settings, "patch_size", 1)
     require(
         config.height % patch == 0 and config.width % patch == 0,
-        f"{name} cuts images into patches of {patch} pixels, which do not divide "
-        f"{config.height}x{config.width}: change image_height and image_width",
+        f"{name} takes patches of {patch} pixels, which do not divide {config.height}x"
+        f"{config.width}: change image_height and image_width",
     )
     kind = getattr(transformers, f"{family}Model")
     backbone = _pretrained(kind, settings, weights) if weights else kind(settings)
@@ -268,13 +220,16 @@ def _pretrained(kind: Any, settings: Any, weights: str) -> Any:
             weights, config=settings, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"backbone weights {weights!r} cannot be read: {str(error).splitlines()[0]}"
-        ) from error
+        told = _first_line(error)
+        raise InputError(f"backbone weights {weights!r} cannot be read: {told}") from error
     wrong = [*report["missing_keys"], *report["mismatched_keys"]]
     require(
         not wrong,
-        f"backbone weights {weights!r} are of another architecture: {len(wrong)} tensors are "
-        "missing or of another shape; choose the backbone they were trained for",
+        f"backbone weights {weights!r} are of another architecture, {len(wrong)} tensors do not "
+        "fit: choose the backbone they were trained for",
     )
     return backbone
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -73,16 +73,8 @@ def meta_backward(
 
     First order takes ∇L_mtest at θ_temp as if θ_temp did not depend on ∇L_mtrain (Finn et al.
     2017): the cost of one plain step on the two halves. Second order differentiates through it.
-    Parameters outside `net`, which holds θ, get their gradients from both halves.
-
-    Args:
-        net: holds θ.
-        meta_train: forward function → loss of the meta-train half.
-        meta_test: the same for the meta-test half.
-        meta: rate and order.
-
-    Returns:
-        Both losses, detached.
+    `net` holds θ; each loss is one half's, as a function of the network's forward function. Other
+    parameters that the losses use get their gradients from both. Returns both losses, detached.
     """
     theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
     loss_train = meta_train(net)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ddid.attack.budget import Budget
 from ddid.attack.scene import Scene
@@ -61,63 +61,53 @@ def refit_experiment(
             tried["as trained"] = (net, probes, fitted.classes)
             tried["refitted"] = (refit_classifier(net, fitted, steps), probes, fitted.classes)
         if unseen:
-            known = torch.isin(unseen[1].pids, unseen[0].pids)
+            known = unseen[1].take(torch.isin(unseen[1].pids, unseen[0].pids))
             head = refit_classifier(net, unseen[0], steps)
-            tried["unseen identities"] = (head, unseen[1].take(known), unseen[0].classes)
+            tried["unseen identities"] = (head, known, unseen[0].classes)
         for kind, given in tried.items():
-            shares = (classifier_accuracy(*given), classifier_accuracy(*given, budget))
-            rows[name, kind] = dict(zip(("clean accuracy", "PGD accuracy"), shares, strict=True))
+            rows[name, kind] = {
+                "clean accuracy": classifier_accuracy(*given),
+                "PGD accuracy": classifier_accuracy(*given, budget),
+            }
     return pd.DataFrame(rows).T
 
 
 def refit_classifier(net: ReIDNet, images: ImageSet, steps: int = 300, lr: float = 0.01) -> ReIDNet:
     """A copy of `net` with a new classifier for the identities of `images`; the encoder is frozen.
 
-    Our choice: full-batch Adam on clean embeddings computed once, without augmentation, and the
-    label smoothing of training; the same number of steps for every network compared.
+    Our choice: full-batch Adam on clean embeddings computed once, and training's label smoothing.
     """
     refitted, device = copy.deepcopy(net).eval(), net.classifier.weight.device
     points, labels = embed(net, images.images).to(device), images.labels.to(device)
     targets = smooth_labels(labels, len(images.classes))
-    head = nn.Linear(points.shape[1], len(images.classes), bias=False).to(device)
-    nn.init.zeros_(head.weight)
-    optimizer = torch.optim.Adam(head.parameters(), lr=lr)
+    refitted.classifier = nn.Linear(points.shape[1], len(images.classes), bias=False).to(device)
+    nn.init.zeros_(refitted.classifier.weight)
+    optimizer = torch.optim.Adam(refitted.classifier.parameters(), lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
-        soft_cross_entropy(head(points), targets).backward()
+        soft_cross_entropy(refitted.classifier(points), targets).backward()
         optimizer.step()
-    refitted.classifier = head
     return refitted
 
 
 def classifier_accuracy(
     net: ReIDNet, images: ImageSet, classes: list[int], budget: Budget | None = None
 ) -> float:
-    """Share of images in percent that the classifier names rightly, under PGD if a budget is given.
+    """Share of images in percent that the classifier, of `classes` in this order, names rightly.
 
-    The attack raises the cross-entropy of this network's own classifier.
-
-    Args:
-        net: the network.
-        images: what to classify.
-        classes: the identities that the classifier knows, in the order of its outputs.
-        budget: of the attack.
-
-    Raises:
-        InputError: no images, or one of an identity that is no class.
+    Under PGD on its own cross-entropy if a budget is given. Raises InputError for no images, or
+    for one of an identity that is no class.
     """
     require(len(images) > 0, "classifier accuracy of no images: probe at least one")
     strangers = sorted(set(images.classes) - set(classes))
     require(not strangers, f"identity {strangers[:1]} is no class of this network")
-    device = net.classifier.weight.device
-    own = torch.searchsorted(torch.tensor(classes), images.pids)
-
-    def right(rows: Tensor) -> int:
-        pixels, labels = to_unit(images.images[rows]).to(device), own[rows].to(device)
+    device, right = net.classifier.weight.device, 0
+    labels = torch.searchsorted(torch.tensor(classes), images.pids).to(device)
+    for rows in torch.arange(len(images)).split(64):
+        pixels, own = to_unit(images.images[rows]).to(device), labels[rows.to(device)]
         if budget:
             generator = torch.Generator(device).manual_seed(0)
-            pixels = pgd_on_logits(Scene(net, pixels, labels, budget, generator))
+            pixels = pgd_on_logits(Scene(net, pixels, own, budget, generator))
         with torch.no_grad():
-            return int((net(pixels, heads=True).logits.argmax(1) == labels).sum())
-
-    return 100 * sum(right(rows) for rows in torch.arange(len(images)).split(64)) / len(images)
+            right += int((net(pixels, heads=True).logits.argmax(1) == own).sum())
+    return 100 * right / len(images)

@@ -61,7 +61,7 @@ def train(
     progress: Progress | None = None,
     backbone: nn.Module | None = None,
 ) -> ReIDNet:
-    """Train `recipe`, going on from what `folder` holds.
+    """Train `recipe`, going on from what `folder` holds, and return it in evaluation mode.
 
     Args:
         recipe: a recipe or its name in the registry.
@@ -71,9 +71,6 @@ def train(
             settings left there is moved to its folder `before`.
         progress: told the steps done.
         backbone: a module of one's own instead of `config.backbone`, see `ReIDNet`; left as it is.
-
-    Returns:
-        The trained network in evaluation mode, as saved.
 
     Raises:
         InputError: bad settings, or a loss that is no number.
@@ -129,7 +126,7 @@ class Defence:
             judge = Discriminator(net.width).to(self.device) if recipe.discriminator else None
         self.learner = Learner(recipe, net, config.budget, judge, source)
         self.modules = nn.ModuleDict({"net": net} | ({"discriminator": judge} if judge else {}))
-        self.counted: list[nn.Module] = [net] if source is None else [net, source]
+        self.counted = [net] if source is None else [net, source]
         self.feed = Feed(train_set.images, self.device)
         self.labels, self.camids = train_set.labels, train_set.camids
         self.augment = Augment((height, width))

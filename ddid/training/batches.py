@@ -12,24 +12,14 @@ def pk_batches(
 ) -> Tensor:
     """Indices of `steps` batches with P identities and K images each (Hermans et al. 2017).
 
-    Args:
-        labels: int64 (N,) class labels.
-        identities: P.
-        images_per_identity: K; an identity with fewer images repeats some.
-        steps: number of batches.
-        seed: which batches; batch t depends on it and on t alone.
-
-    Returns:
-        int64 (steps, P·K), images of an identity side by side.
-
-    Raises:
-        InputError: P is below 2 or above the number of identities.
+    Returns int64 (steps, P·K) for `labels` (N,), images of an identity side by side; one with fewer
+    than K repeats some. Batch t depends on the seed and on t alone. Raises InputError if P is below
+    2 or above the number of identities.
     """
     groups = [(labels == label).nonzero().squeeze(1) for label in labels.unique()]
     require(
         2 <= identities <= len(groups),
-        f"batches of {identities} identities from {len(groups)}: "
-        f"ask for 2 to {len(groups)} identities a batch",
+        f"batches of {identities} identities: ask for 2 to {len(groups)} identities a batch",
     )
 
     def draw(step: int) -> Tensor:
@@ -47,11 +37,10 @@ def sample(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 class Feed:
-    """Pixels of a training set on the device; batch by batch through pinned memory if they take
+    """Pixels uint8 (N, 3, H, W) on the device; batch by batch through pinned memory if they take
     more than half of what is free there."""
 
     def __init__(self, images: Tensor, device: torch.device) -> None:
-        """`images` uint8 (N, 3, H, W)."""
         fits = device.type != "cuda" or 2 * images.nbytes < torch.cuda.mem_get_info(device)[0]
         self.images, self.device = images.to(device) if fits else images, device
         self.pinned = not fits

@@ -4,6 +4,7 @@ There is no random state to keep: the loop derives every draw from the seed and 
 """
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ddid.errors import InputError, require
+from ddid.errors import InputError
 from ddid.files import atomic_write
-
-FORMAT = 2
 
 
 def set_aside(folder: Path, key: str) -> None:
@@ -35,39 +34,30 @@ def save_checkpoint(
     tensors = {f"modules.{name}": value for name, value in modules.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    header = json.dumps({"format": FORMAT, "step": step, "key": key})
     kept = {name: value.detach().contiguous() for name, value in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(kept, temporary, metadata={"ddid": header})
+        save_file(kept, temporary, metadata={"ddid": json.dumps({"step": step, "key": key})})
 
 
-def load_checkpoint(
-    path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer, key: str
-) -> int:
+def load_checkpoint(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Restore what `save_checkpoint` wrote and return its step; 0 where there is nothing.
 
     Raises:
-        InputError: the file is damaged or of another format or key; it is left as it is.
+        InputError: the file is damaged; it is left as it is.
     """
     if not path.exists():
         return 0
     header, tensors = _read(path)
-    require(
-        (header.get("format"), header.get("key")) == (FORMAT, key),
-        f"{path} is of another training or version: move it away and train again",
-    )
-    weights = {n[8:]: value for n, value in tensors.items() if n.startswith("modules.")}
-    modules.load_state_dict(weights)
+    modules.load_state_dict({n[8:]: v for n, v in tensors.items() if n.startswith("modules.")})
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        kind, index, field = [*name.split(".", 2), ""][:3]
-        if kind == "optimizer":
-            # Fused optimizers walk weights and state in storage order: one memory format for both.
-            like = parameters[int(index)]
-            value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-            state.setdefault(int(index), {})[field] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    for name in [name for name in tensors if name.startswith("optimizer.")]:
+        _, index, field = name.split(".")
+        # Fused optimizers walk weights and state in storage order: one memory format for both.
+        like, value = parameters[int(index)], tensors[name]
+        value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state[int(index)][field] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": dict(state)})
     return int(header["step"])
 
 

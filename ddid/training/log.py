@@ -18,61 +18,43 @@ Report = dict[str, Tensor]
 """One step's scalars by name, detached."""
 
 
-class PassCounter:
-    """Counts the images that go through some networks, forwards and backwards.
+class TrainLog:
+    """`train_log.jsonl`: means over the steps since the last line, and the images that went through
+    `nets` forwards and, where the output can be differentiated, backwards. Lines later than `step`
+    are dropped, for those steps are taken again."""
 
-    A forward pass whose output can be differentiated counts as one that will be.
-    """
-
-    def __init__(self, nets: Iterable[nn.Module]) -> None:
-        self.forward = self.backward = 0
+    def __init__(self, path: Path, step: int, nets: Iterable[nn.Module]) -> None:
+        self.path = path
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            with atomic_write(path) as temporary:
+                temporary.write_text("".join(x for x in lines if _step(x) <= step), "utf-8")
         self.hooks = [net.register_forward_hook(self._count) for net in nets]
+        self._begin()
 
-    def __enter__(self) -> "PassCounter":
+    def __enter__(self) -> "TrainLog":
         return self
 
     def __exit__(self, *error: object) -> None:
         for hook in self.hooks:
             hook.remove()
 
-    def _count(self, net: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        first = output if isinstance(output, Tensor) else output[0]
-        self.forward += len(inputs[0])
-        self.backward += len(inputs[0]) * first.requires_grad
-
-
-class TrainLog:
-    """`train_log.jsonl`: means over the steps since the last line; later lines are dropped."""
-
-    def __init__(self, path: Path, step: int, counter: PassCounter) -> None:
-        self.path, self.counter = path, counter
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            with atomic_write(path) as temporary:
-                temporary.write_text("".join(x for x in lines if _step(x) <= step), "utf-8")
-        self._begin()
-
     def add(self, report: Report) -> None:
         """Remember one step's scalars; does not wait for the device."""
         self.reports.append(report)
 
     def flush(self, step: int, *, write: bool = True) -> None:
-        """Append the line of the steps up to `step`.
-
-        Raises:
-            InputError: a loss or gradient was not finite; nothing is written.
-        """
-        names = list(self.reports[0])
+        """Append the line of the steps up to `step`; InputError for a loss that is not finite."""
         values = torch.stack([torch.stack(list(r.values())).float() for r in self.reports])
-        means = dict(zip(names, values.mean(0).tolist(), strict=True))
+        means = dict(zip(self.reports[0], values.mean(0).tolist(), strict=True))
         wrong = [name for name, value in means.items() if not math.isfinite(value)]
         require(
             not wrong,
-            f"training broke down: {wrong[0] if wrong else ''} is no number in the "
-            f"{len(self.reports)} steps before step {step}; lower the learning rate. The last "
-            f"good checkpoint in {self.path.parent} is kept",
+            f"training broke down: {''.join(wrong[:1])} is no number in the {len(self.reports)} "
+            f"steps before step {step}; lower the learning rate. The last good checkpoint in "
+            f"{self.path.parent} is kept",
         )
-        passes = {"forward": self.counter.forward, "backward": self.counter.backward}
+        passes = {"forward": self.forward, "backward": self.backward}
         seconds = {"seconds": round(time.monotonic() - self.began, 3)}
         if write:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,8 +64,13 @@ class TrainLog:
 
     def _begin(self) -> None:
         self.reports: list[Report] = []
-        self.counter.forward = self.counter.backward = 0
+        self.forward = self.backward = 0
         self.began = time.monotonic()
+
+    def _count(self, net: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        first = output if isinstance(output, Tensor) else output[0]
+        self.forward += len(inputs[0])
+        self.backward += len(inputs[0]) * first.requires_grad
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:

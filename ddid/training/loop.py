@@ -25,7 +25,7 @@ from ddid.files import read_json, write_json
 from ddid.progress import Progress
 from ddid.seeds import seed_of
 from ddid.training.checkpoint import load_checkpoint, save_checkpoint, set_aside
-from ddid.training.log import PassCounter, Report, TrainLog
+from ddid.training.log import Report, TrainLog
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,17 @@ class Fit:
     """How anything here is trained: AdamW, linear warm-up, half a cosine down to 0."""
 
     steps: int
-    lr: float
-    """Peak learning rate."""
-    warmup: float = 0.1
-    """Share of the steps that warm up, in [0, 1)."""
+    lr: float  # at its peak
+    warmup: float = 0.1  # share of the steps that warm up, in [0, 1)
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
-    clip: float = 10.0
-    """Largest Euclidean norm of a step's gradient."""
+    clip: float = 10.0  # largest Euclidean norm of a step's gradient
+    # Keep a moving average of the weights: the steps in which it forgets one half, as a share of
+    # the steps done so far; 0 keeps the last weights.
     average: float = 0.0
-    """Keep a moving average of the weights instead of the last ones: the steps in which it forgets
-    one half, as a share of the steps done so far; 0 keeps the last ones."""
+    # `no` or `bf16` (networks run in bfloat16, losses stay in float32); empty for what
+    # `accelerate launch` says, which is `no` without it.
     precision: str = ""
-    """`no` or `bf16` (networks run in bfloat16, losses stay in float32); empty for what
-    `accelerate launch` says, which is `no` without it."""
     log_every: int = 10
     checkpoint_every: int = 100
     seed: int = 0
@@ -60,18 +57,17 @@ class Fit:
         require(self.average >= 0, f"training: average is {self.average}: give a share, 0 for none")
 
     def in_force(self) -> dict[str, Any]:
-        """What the weights depend on beside these settings: the precision and the processes.
+        """What the weights depend on beside these settings: precision and processes.
 
-        Raises:
-            InputError: an unknown precision, or another one than the launcher's.
+        Raises InputError for an unknown precision, or another one than the launcher's.
         """
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "")
         found = self.precision or launched or "no"
         require(found in ("no", "bf16"), f"precision is {found!r}: choose 'no' or 'bf16'")
         require(
             launched in ("", found),
-            f"precision is {found!r} but `accelerate launch` was told {launched!r}: make them the "
-            "same, or leave `precision` empty",
+            f"precision is {found!r} but `accelerate launch` was told {launched!r}: leave "
+            "`precision` empty",
         )
         return {"precision": found, "processes": Accelerator().num_processes}
 
@@ -79,10 +75,8 @@ class Fit:
 class Task(Protocol):
     """What the loop trains."""
 
-    name: str
-    """For the progress line."""
-    modules: nn.ModuleDict
-    """Everything that learns, on its device."""
+    name: str  # for the progress line
+    modules: nn.ModuleDict  # everything that learns, on its device
 
     @property
     def counted(self) -> Sequence[nn.Module]:
@@ -109,16 +103,9 @@ def fit(
 ) -> None:
     """Train, going on from what `folder` holds, and let the task save its result there.
 
-    Args:
-        task: what to train.
-        settings: how.
-        folder: gets `train_log.jsonl`, the result, and `checkpoint.safetensors` until it is done.
-            Files of another key in it are moved to its folder `before`.
-        key: identity of everything the result depends on.
-        progress: told the steps done.
-
-    Raises:
-        InputError: a damaged checkpoint, or a loss that is no number.
+    The folder gets `train_log.jsonl`, the result, and `checkpoint.safetensors` until it is done;
+    files of another `key`, which names all that the result depends on, are moved to its folder
+    `before`. Raises InputError for a damaged checkpoint, or a loss that is no number.
     """
     loop, folder = Loop(task, settings), Path(folder)
     cuda = [loop.device] if loop.device.type == "cuda" else []
@@ -131,7 +118,7 @@ class Loop:
 
     def __init__(self, task: Task, settings: Fit) -> None:
         self.task, self.settings, self.accelerator = task, settings, Accelerator()
-        self.device = self.accelerator.device
+        self.device, self.writes = self.accelerator.device, self.accelerator.is_main_process
         self.precision = settings.in_force()["precision"]
         self.parameters = [p for p in task.modules.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -153,10 +140,9 @@ class Loop:
         if self.writes:
             set_aside(folder, key)
         self.accelerator.wait_for_everyone()
-        first = load_checkpoint(checkpoint, self.kept, self.optimizer, key)
+        first = load_checkpoint(checkpoint, self.kept, self.optimizer)
         schedule = self.schedule(first)
-        with PassCounter(self.task.counted) as counter:
-            log = TrainLog(folder / "train_log.jsonl", first, counter)
+        with TrainLog(folder / "train_log.jsonl", first, self.task.counted) as log:
             for done in range(first + 1, settings.steps + 1):
                 log.add(self.take(done - 1))
                 schedule.step()
@@ -174,11 +160,6 @@ class Loop:
             write_json(folder / "trained.json", {"key": key, "steps": settings.steps})
             checkpoint.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process is the one that writes."""
-        return self.accelerator.is_main_process
 
     def schedule(self, first: int = 0) -> LambdaLR:
         """The learning rate from step `first` on."""
