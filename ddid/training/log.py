@@ -54,12 +54,12 @@ class TrainLog:
             f"steps before step {step}; lower the learning rate. The last good checkpoint in "
             f"{self.path.parent} is kept",
         )
-        passes = {"forward": self.forward, "backward": self.backward}
-        seconds = {"seconds": round(time.monotonic() - self.began, 3)}
+        line = {"step": step, **means, "forward": self.forward, "backward": self.backward}
+        line["seconds"] = round(time.monotonic() - self.began, 3)
         if write:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"step": step, **means, **passes, **seconds}) + "\n")
+                stream.write(json.dumps(line) + "\n")
         self._begin()
 
     def _begin(self) -> None:
@@ -74,10 +74,8 @@ class TrainLog:
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
-    """`train_log.jsonl` of a run folder as a table, one row per line.
-
-    Columns: step, loss, the task's terms, gradient_norm, and of the steps since the line before:
-    forward and backward (images through the network) and seconds.
+    """`train_log.jsonl` of a run folder as a table, one row per line: step, loss, the task's terms,
+    gradient_norm, and forward, backward (images through the networks) and seconds since the last.
     """
     path = Path(folder) / "train_log.jsonl"
     require(path.is_file(), f"no training log {path}: train first")
