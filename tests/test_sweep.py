@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from ddid.errors import InputError
-from ddid.files import read_json
 from ddid.profiles import PROFILES
 from ddid.street.street import StreetConfig, write_street
 from ddid.study import STUDIES, cells_of, read_study
