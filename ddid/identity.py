@@ -10,7 +10,7 @@ import dis
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -74,16 +74,10 @@ class _Walk:
         self.words.append(kind.__qualname__)
         if kind in PLAIN or (kind.__module__ == "torch" and not hasattr(value, "numel")):
             self.words.append(repr(value))  # of torch: types of numbers, devices
-        elif isinstance(value, dict):
-            self.add_all(part for key in sorted(value, key=repr) for part in (key, value[key]))
-        elif isinstance(value, set | frozenset):
-            self.add_all(sorted(value, key=repr))
-        elif isinstance(value, list | tuple):
-            self.add_all(value)
-        elif isinstance(value, partial):
-            self.add_all((value.func, value.args, value.keywords))
-        elif isinstance(value, MethodType):
-            self.add_all((value.__func__, value.__self__))
+        elif (inner := _inner(value)) is not None:
+            self.words.append(str(len(inner)))
+            for part in inner:
+                self.add(part)
         elif isinstance(value, Path):
             self.words += _content(value)
         elif callable(value) and hasattr(value, "__name__"):
@@ -92,19 +86,13 @@ class _Walk:
             self.words += _array(value)
         elif hasattr(value, "__dict__") and (self.part or _ours(kind.__module__)):
             held = {name: vars(value)[name] for name in vars(value).keys() - {"training"}}
-            self.add_all((kind, held))
+            self.add((kind, held))
         else:
             require(
                 not self.part,
                 f"a result cannot depend on `{self.part}`, which holds a {kind.__qualname__}: "
                 "give plain values, dataclasses, arrays, paths or functions",
             )
-
-    def add_all(self, values: Iterable[Any]) -> None:
-        values = list(values)
-        self.words.append(str(len(values)))
-        for value in values:
-            self.add(value)
 
     def add_code(self, thing: Any) -> None:
         """A function or class: what it does and later what it names; of an installed one its name,
@@ -118,10 +106,28 @@ class _Walk:
             cells = [cell for cell in thing.__closure__ or () if cell != CellType()]  # yet bound
             held = [cell.cell_contents for cell in cells]
             self.words.append(instructions(thing.__code__))
-            self.add_all((thing.__defaults__, thing.__kwdefaults__, *held))
+            self.add((thing.__defaults__, thing.__kwdefaults__, held))
         else:
             self.words += [str(thing.__module__), thing.__name__]
             self.add(getattr(thing, "py_func", getattr(thing, "__wrapped__", None)))
+
+
+def _inner(value: Any) -> list[Any] | None:
+    """What a container holds, in an order that counts; None for anything else."""
+    match value:
+        case dict():
+            return sorted(value.items(), key=lambda item: repr(item[0]))
+        case set() | frozenset():
+            return sorted(value, key=repr)
+        case list() | tuple():
+            return list(value)
+        case partial():
+            return [value.func, value.args, value.keywords]
+        case np.ndarray() if value.dtype.hasobject:
+            return [value.tolist()]
+        case MethodType():
+            return [value.__func__, value.__self__]
+    return None
 
 
 def _array(value: Any) -> list[str]:
@@ -131,7 +137,7 @@ def _array(value: Any) -> list[str]:
         import torch
 
         value = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return [*kind, repr(value.tolist()) if value.dtype.hasobject else _digest(value.tobytes())]
+    return [*kind, _digest(value.tobytes())]
 
 
 def _content(path: Path) -> Iterator[str]:

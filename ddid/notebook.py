@@ -74,9 +74,8 @@ def notebook_path(notebook: str) -> Path:
 def code_cells(path: Path, *, parameters: bool) -> list[str]:
     """Sources of a notebook's cells tagged `parameters`, or of its other code cells."""
     cells = [cell for cell in read_json(path)["cells"] if cell["cell_type"] == "code"]
-    tags = [cell.get("metadata", {}).get("tags", []) for cell in cells]
-    chosen = zip(cells, tags, strict=True)
-    return ["".join(cell["source"]) for cell, t in chosen if ("parameters" in t) == parameters]
+    chosen = [c for c in cells if ("parameters" in c["metadata"].get("tags", [])) == parameters]
+    return ["".join(cell["source"]) for cell in chosen]
 
 
 def declared_parameters(notebook: str) -> dict[str, Literal]:
@@ -116,12 +115,13 @@ def check_parameters(notebook: str, given: Mapping[str, Any]) -> dict[str, Liter
     try:
         return model(**{n: given[n] for n in declared.keys() & given.keys()}).model_dump()
     except ValidationError as error:
-        wrong, name = error.errors()[0], error.errors()[0]["loc"][0]
+        wrong = error.errors()[0]
+        name = str(wrong["loc"][0])
         text = isinstance(wrong["input"], str) and wrong["type"].startswith(("float", "int"))
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if text else ""
         raise InputError(
-            f"parameter `{name}` of {notebook} is {given[name]!r}: {wrong['msg'].lower()}, "  # type: ignore[index]
-            f"such as {declared[name]!r}"  # type: ignore[index]
-            f"{' (YAML reads 1e-3 as text: write 1.0e-3)' if text else ''}"
+            f"parameter `{name}` of {notebook} is {given[name]!r}: {wrong['msg'].lower()}, "
+            f"such as {declared[name]!r}{hint}"
         ) from error
 
 

@@ -16,6 +16,7 @@ Progress = Callable[[str, int, int], None]
 SECONDS_BETWEEN_LINES = 10.0  # our choice: often enough to trust, rare enough to read
 SECONDS_WORTH_A_BAR = 2.0  # what takes less is not shown
 SECONDS_BETWEEN_LOOKS = 0.5
+UNITS = ((3600, "hour"), (60, "minute"))
 
 
 def progress_bars() -> Progress:
@@ -133,11 +134,9 @@ def overall(
 def in_words(seconds: float) -> str:
     """Roughly how long.
 
-    >>> in_words(20), in_words(100), in_words(3700), in_words(3 * 3600)
-    ('20 seconds', '2 minutes', '1 hour', '3 hours')
+    >>> in_words(1), in_words(100), in_words(3700), in_words(3 * 3600)
+    ('1 second', '2 minutes', '1 hour', '3 hours')
     """
-    for unit, name in ((3600, "hour"), (60, "minute")):
-        if seconds >= 0.95 * unit:
-            number = max(round(seconds / unit), 1)
-            return f"{number} {name}{'s' * (number > 1)}"
-    return f"{max(round(seconds), 1)} seconds"
+    unit, name = next((pair for pair in UNITS if seconds >= 0.95 * pair[0]), (1, "second"))
+    number = max(round(seconds / unit), 1)
+    return f"{number} {name}{'s' * (number > 1)}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 TRIES = 3  # our choice: of a notebook whose worker or kernel dies
-ONE = threading.Lock()  # a worker's threads share environment variables, notebooks must not
+ONE = threading.Lock()  # one notebook at a time in a worker, whatever its threads
 
 
 class Step(NamedTuple):

@@ -227,7 +227,7 @@ def _different() -> list:
         torch.zeros(4), torch.zeros(2, 2), torch.zeros(4).bfloat16(), torch.ones(4),
         net, other, torch.nn.Sequential(net, torch.nn.Dropout(0.1)),
         torch.nn.Sequential(net, torch.nn.Dropout(0.2)), torch.float32, torch.float16,
-        len, torch.relu, torch.nn.Linear,
+        len, torch.relu, torch.nn.Linear, np.array(["a", None], dtype=object),
     ]  # fmt: skip
 
 

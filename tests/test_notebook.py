@@ -1,12 +1,14 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from ddid.errors import InputError
-from ddid.files import read_json
-from ddid.notebook import REPOSITORY, open_run, resolve
+from ddid.files import lock, read_json
+from ddid.notebook import REPOSITORY, TOLD, open_run, resolve
 
 
 @pytest.fixture
@@ -28,6 +30,16 @@ def test_opening_a_run_refuses_what_papermill_only_warns_of(namespace):
     namespace |= {"sede": 4, "In": ["# Parameters\nsede = 4"]}
     with pytest.raises(InputError, match="unknown parameter `sede`"):
         open_run("01_one", namespace)
+
+
+def test_a_folder_is_its_own_runs_and_nobody_elses(namespace, monkeypatch):
+    root = Path(namespace["out"])
+    with lock(root):
+        with pytest.raises(InputError, match="in use by process"):
+            open_run("01_one", namespace)
+        monkeypatch.setattr(os, "getppid", os.getpid)
+        open_run("01_one", namespace).progress("work", 1, 1)
+        assert json.loads((root / TOLD).read_text()) == ["work", 1, 1]
 
 
 def test_records_merge_and_are_collected_for_the_run(namespace):
