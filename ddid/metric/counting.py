@@ -17,8 +17,7 @@ TILE = 4096  # scores that stay in the first-level cache while every threshold p
 def count_at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
     """For scores (Q, G) and thresholds (Q, R), count per row the scores >= each threshold: (Q, R).
 
-    A threshold of -inf marks padding and counts 0. On a CPU with as many threads as torch has;
-    elsewhere one pass per threshold.
+    A threshold of -inf marks padding and counts 0.
     """
     if scores.device.type != "cpu":
         return count_by_column(scores, thresholds)

@@ -1,7 +1,7 @@
 """Procedural cameras: what they look at (`Camera.view`) and how they record it (`Camera.expose`).
 
-Our choice: each camera keeps one place, direction, colour response and lens for the whole data set,
-because that is the bias between cameras that a re-identification model has to see through.
+Our choice: each keeps one place, direction, colour response and lens for the whole data set, the
+bias between cameras that a re-identification model has to see through.
 """
 
 from __future__ import annotations

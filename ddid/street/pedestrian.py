@@ -1,8 +1,7 @@
 """Procedural pedestrians: who they are (`Person`) and how they look in one moment (`draw_person`).
 
-Our choice: an articulated figure projected from three dimensions, because one body then looks
-consistent from the front, the side and the back, which is what makes re-identification across
-cameras a real task.
+Our choice: an articulated figure projected from three dimensions, so that one body is consistent
+from all sides, which makes re-identification across cameras a real task.
 """
 
 from __future__ import annotations

@@ -92,10 +92,8 @@ def write_street(root: str | Path, config: StreetConfig, progress: Progress | No
     """Write the street's images below `root` and return it.
 
     Images already there are kept, so an interrupted call goes on where it stopped and a second
-    process waits for the first; `street.json` says what is drawn and by which code.
-
-    Raises:
-        InputError: `root` holds a street of another configuration or code, or other files.
+    process waits for the first; `street.json` says what is drawn and by which code. A folder with
+    another street, or with other files, is an InputError.
     """
     root, note = Path(root), Path(root) / "street.json"
     street = asdict(config) | {"code": identity(code=(plan_shots, take))}
