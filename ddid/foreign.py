@@ -21,8 +21,7 @@ class Normalised(nn.Module):
     `net` may return features (B, D), maps (B, D, h, w) or transformers' outputs.
     """
 
-    mean: Tensor
-    std: Tensor
+    levels: Tensor
 
     def __init__(
         self,
@@ -32,13 +31,13 @@ class Normalised(nn.Module):
     ) -> None:
         super().__init__()
         self.net = net
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.register_buffer("levels", torch.tensor([mean, std]).view(2, 3, 1, 1))
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, D) of images (B, 3, H, W) in [0, 1]."""
-        return pooled(self.net((images - self.mean) / self.std))
+        mean, std = self.levels
+        return pooled(self.net((images - mean) / std))
 
 
 def torchscript(path: str) -> Normalised:

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from ddid.files import atomic_write, from_here, lock
 from ddid.gains import gains_of
 from ddid.notebook import resolve
 from ddid.pipeline import identities, run_notebooks
+from ddid.profiles import Plans
 from ddid.progress import Progress
 from ddid.study import Cell, Study, cells_of
 
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 
 TRIES = 3  # our choice: of a notebook whose worker or kernel dies
 ONE = threading.Lock()  # one notebook at a time in a worker, whatever its threads
-
-
-class Step(NamedTuple):
-    """One notebook under its parameters, in a run folder where the steps before it are links."""
-
-    notebook: str
-    parameters: Mapping[str, Any]
-    root: Path
-    before: Path | None
 
 
 def run_study(
@@ -55,21 +47,19 @@ def run_study(
         progress: told the notebooks done.
 
     Raises:
-        InputError: a mistake in the study, its folder is in use, nobody answers at the address, or
-            a cell stopped (the others were run all the same).
+        InputError: the study is wrong, or a cell stopped (the others were run all the same).
     """
     root = from_here(out) if out else resolve(f"runs/{study.name}")
     csv = from_here(csv) if csv else root / f"{study.name}.csv"
     cells = {cell.name: cell for cell in cells_of(study, settings)}
-    chains = {name: _chain(cell, root / "steps") for name, cell in cells.items()}
     rows: dict[str, list[dict[str, Any]]] = {}
     with lock(root), connect(scheduler, workers) as client:
-        for name, stopped in _run(client, chains, progress):
+        for name, folder, stopped in _run(client, cells, root / "steps", progress):
             if stopped:
                 sys.stderr.write(f"ddid: {name}: {stopped}\n")
                 continue
-            _link(root / "runs" / name, chains[name][-1].root)
-            rows[name] = list(cells[name].rows(study, root / "runs" / name))
+            _link(root / "runs" / name, folder)
+            rows[name] = list(cells[name].rows(study, folder))
             in_order = [row for name in cells for row in rows.get(name, [])]
             table = pd.DataFrame(in_order, columns=study.columns)
             _write(table, root / "so_far.csv")
@@ -88,52 +78,50 @@ def _write(table: pd.DataFrame, csv: Path) -> None:
         table.to_csv(temporary, index=False, float_format="%.4g")
 
 
-def _chain(cell: Cell, folder: Path) -> list[Step]:
-    roots = [folder / identity[:16] for identity in identities(cell.plans)]
-    steps = zip(cell.plans.items(), roots, [None, *roots], strict=False)
-    return [Step(*plan, root, before) for plan, root, before in steps]
-
-
 def _run(
-    client: "Client", chains: Mapping[str, list[Step]], progress: Progress | None
-) -> Iterator[tuple[str, str]]:
-    """Run every step once; yield the cells as they end, with why they stopped if they did."""
+    client: "Client", cells: Mapping[str, Cell], steps: Path, progress: Progress | None
+) -> Iterator[tuple[str, Path, str]]:
+    """Run every notebook once; yield names of cells as they end, run folder, why it stopped."""
     from distributed import as_completed
 
     futures: dict[Path | None, Future] = {}
-    for step in (step for chain in chains.values() for step in chain):
-        if step.root not in futures:
-            key = f"{Path(step.notebook).stem}-{step.root.name}"
-            before = futures.get(step.before)
-            # In the study's order, so that what is there of an unfinished one can be compared.
-            turn = -len(futures)
-            futures[step.root] = client.submit(
-                run_step, step, before, key=key, retries=TRIES - 1, priority=turn
-            )
+    ends: dict[str, list[tuple[str, Path]]] = {}
+    for name, cell in cells.items():
+        before: Path | None = None
+        for notebook, identity in zip(cell.plans, identities(cell.plans), strict=True):
+            root, plan = steps / identity[:16], {notebook: cell.plans[notebook]}
+            if root not in futures:
+                key = f"{Path(notebook).stem}-{root.name}"
+                given = plan, root, before, futures.get(before)
+                # In the study's order, so that what is there of an unfinished one can be compared.
+                how = {"key": key, "retries": TRIES - 1, "priority": -len(futures)}
+                futures[root] = client.submit(run_step, *given, **how)
+            before = root
+        ends.setdefault(futures[root].key, []).append((name, root))
     for done, future in enumerate(as_completed(list(futures.values()), loop=client.loop), 1):
         error = future.exception()
-        for name, chain in chains.items():
-            if futures[chain[-1].root] is future:
-                yield name, f"{type(error).__name__}: {error}" if error else future.result()
+        stopped = f"{type(error).__name__}: {error}" if error else future.result()
+        for name, root in ends.get(future.key, []):
+            yield name, root, stopped
         if progress:
             progress("notebooks of the study", done, len(futures))
 
 
-def run_step(step: Step, stopped: str | None = None) -> str:
-    """Run a step on a worker, unless one before it `stopped`; returns why it stopped, if it did.
+def run_step(plan: Plans, root: Path, before: Path | None, stopped: str | None) -> str:
+    """Run one notebook in a folder of links to what ran `before` it; why it or that stopped, or "".
 
     Raises:
         InputError: the kernel died, which another try may mend.
     """
     if stopped:
         return stopped
-    step.root.mkdir(parents=True, exist_ok=True)
-    for state in step.before.glob("*/state.json") if step.before else ():
-        _link(step.root / state.parent.name, state.parent.resolve())
-    plan = {step.notebook: {**step.parameters, "out": str(step.root)}}
+    root.mkdir(parents=True, exist_ok=True)
+    for state in before.glob("*/state.json") if before else ():
+        _link(root / state.parent.name, state.parent.resolve())
+    plan = {notebook: {**parameters, "out": str(root)} for notebook, parameters in plan.items()}
     try:
-        with ONE, (step.root / "printed.txt").open("a", encoding="utf-8") as stream:
-            run_notebooks(plan, step.root, stream)
+        with ONE, (root / "printed.txt").open("a", encoding="utf-8") as stream:
+            run_notebooks(plan, root, stream)
     except InputError as error:
         if type(error.__cause__).__name__ == "DeadKernelError":
             raise
