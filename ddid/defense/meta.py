@@ -17,7 +17,7 @@ from ddid.attack.scene import Scene
 from ddid.errors import require
 
 Craft = Callable[[Scene], Tensor]
-"""An inner attack, as in `ddid.attack`: a scene to its images, attacked, in [0, 1]."""
+"""An inner attack: a scene to its images, attacked, in [0, 1]."""
 Forward = Callable[..., Any]
 """The network as a function of images, with some parameters θ inside."""
 SPLITS = ("identity", "camera", "random")
@@ -42,17 +42,15 @@ class Meta:
 def split_rows(
     labels: Tensor, camids: Tensor, split: str, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Rows of the meta-train and of the meta-test half of `labels` (B,) and `camids` (B,).
+    """Rows of the meta-train and of the meta-test half of `labels` and `camids` (B,), on the host.
 
-    Whole groups go to either side: identities, cameras, or single images (`random`). They come
-    in random order, and the meta-train side takes them until it holds half of the images. All on
-    the host. Raises InputError for a batch that is a single group.
+    Whole groups go to either side: identities, cameras, or single images (`random`), in random
+    order, to meta-train until it holds half of the images. InputError for a single group.
     """
     groups = {"identity": labels, "camera": camids, "random": torch.arange(len(labels))}[split]
     _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
     require(
-        len(sizes) >= 2,
-        f"a batch with one {split} cannot be split by {split}: enlarge it, or split by another key",
+        len(sizes) > 1, f"a batch with one {split} cannot be split by {split}: take another key"
     )
     order = torch.randperm(len(sizes), generator=generator)
     before = sizes[order].cumsum(0) - sizes[order]
@@ -69,12 +67,11 @@ def meta_backward(
     meta_test: Callable[[Forward], Tensor],
     meta: Meta,
 ) -> tuple[Tensor, Tensor]:
-    """Add the gradient of L_mtrain(θ) + L_mtest(θ_temp) to every `.grad`; gradients start empty.
+    """Add the gradient of L_mtrain(θ) + L_mtest(θ_temp) to every `.grad`, empty before.
 
-    First order takes ∇L_mtest at θ_temp as if θ_temp did not depend on ∇L_mtrain (Finn et al.
-    2017): the cost of one plain step on the two halves. Second order differentiates through it.
-    `net` holds θ; each loss is one half's, as a function of the network's forward function. Other
-    parameters that the losses use get their gradients from both. Returns both losses, detached.
+    First order takes θ_temp as independent of ∇L_mtrain (Finn et al. 2017) and costs one plain step
+    on the two halves. `net` holds θ; a loss is a function of the network's forward function. Other
+    parameters in the losses get their gradients from both. Returns both losses, detached.
     """
     theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
     loss_train = meta_train(net)
