@@ -71,15 +71,11 @@ class Projection:
 
 
 def project(under: UnderAttack, seed: int = 0, neighbors: int = 15, most: int = 2000) -> Projection:
-    """Project the embeddings of one model onto a plane.
+    """Project the embeddings of one model onto a plane by UMAP.
 
     The map is fitted on clean queries and at most `most` evenly spaced gallery images and then
     kept: attacked images are placed on it, as a deployed system would see them [ours: a joint fit
-    would let the attack redraw the map]. `neighbors` is UMAP's trade of local against global
-    structure.
-
-    Raises:
-        InputError: fewer than four clean images, too few for a map.
+    would let the attack redraw the map].
     """
     from umap import UMAP
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from zlib import crc32
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -51,17 +52,8 @@ class Choice:
 class Explorer:
     """The current choice among models, attacks and queries, and its view.
 
-    Attacks are computed when they are first looked at, and remembered.
-
-    Args:
-        models: name → any callable images → embeddings; the first one is the initial choice.
-        query: images to attack.
-        gallery: images to rank.
-        answers: length of the ranked lists.
-        seed: of the attacks' random numbers, the same for every view.
-
-    Raises:
-        InputError: no model, or no query.
+    Attacks are computed when they are first looked at, and remembered. `models` maps names to any
+    callables images → embeddings, `answers` is the length of the ranked lists.
     """
 
     def __init__(
@@ -93,12 +85,7 @@ class Explorer:
         return lines
 
     def choose(self, **changes: Any) -> None:
-        """Change the choice; nothing is computed yet.
-
-        Raises:
-            InputError: no such field, model, attack or query, or a number out of range. The
-                choice then stays as it was.
-        """
+        """Change the choice, or stop with one sentence and leave it; nothing is computed yet."""
         known, last = vars(self.choice), len(self.query) - (self.own is None)
         for name in changes:
             require(name in known, f"the explorer has no {name!r}: choose {', '.join(known)}")
@@ -115,11 +102,7 @@ class Explorer:
         self.choice = choice
 
     def upload(self, name: str, content: bytes) -> None:
-        """Take a picture of one's own as the query, of a person whom nobody knows.
-
-        Raises:
-            InputError: not a JPEG or PNG picture, or too large.
-        """
+        """Take a picture (JPEG or PNG) of one's own as the query, of a person nobody knows."""
         require(len(content) <= LARGEST_FILE, f"{name} has more than 16 MiB: crop it")
         height, width = self.query.images.shape[2:]
         with TemporaryDirectory() as folder:
@@ -143,20 +126,22 @@ class Explorer:
         """The first of them."""
         return self._view(self.choice.model)
 
-    def find(self, camera: int = -1, low: float = 0, high: float = 100) -> list[tuple[int, float]]:
-        """Queries of a camera (-1: any) and their clean average precision under the chosen model,
-        in percent, if in a range; the hardest first."""
+    def find(self) -> list[tuple[int, float]]:
+        """Queries and their clean average precision under the chosen model, in percent, the
+        hardest first; those without a right answer are left out."""
         subject = self._known(self.choice.model)
         found = rank(subject.query, subject.gallery)
-        fits = found.valid & ((self.query.camids == camera) | (camera < 0))
-        order = found.ap.argsort(stable=True).tolist()
-        ap = [(row, 100 * float(found.ap[row])) for row in order if fits[row]]
-        return [(row, value) for row, value in ap if low <= value <= high]
+        order = [row for row in found.ap.argsort(stable=True).tolist() if found.valid[row]]
+        return [(row, 100 * float(found.ap[row])) for row in order]
 
     def lists(self) -> pd.DataFrame:
         """The ranked lists as a table: a row for each model, list and rank."""
-        parts = [view.table(self.gallery).assign(model=name) for name, view in self.views.items()]
-        return pd.concat(parts, ignore_index=True)
+        parts = {
+            (name, when): answers
+            for name, view in self.views.items()
+            for when, (_, answers) in view.lists(self.answers).items()
+        }
+        return pd.concat(parts, names=["model", "list"]).reset_index(["model", "list"])
 
     def steps(self) -> pd.DataFrame:
         """Scores at every step of the attack, for each chosen model."""
@@ -166,32 +151,23 @@ class Explorer:
     def figure(self) -> Figure:
         """The view as a figure: image, change, attacked image, and the ranked lists."""
         choice, lists = self.choice, []
-        shown: dict[str, Tensor] = {}
+        shown: dict[str, np.ndarray] = {}
         text = f"{choice.attack} on the {choice.side}\neps {choice.eps}/255, {choice.steps} steps\n"
         for name, view in self.views.items():
-            (change, gain), scores = view.amplified, view.scores
-            shown |= {
-                "image": view.image,
-                f"change ×{gain}": change,
-                f"attacked\n{name}": view.attacked,
-            }
-            text += f"{name}: AP {' → '.join(f'{score.ap:.0f} %' for score in scores)}\n"
-            for when, part in view.table(self.gallery).groupby("list", sort=False):
-                rows = torch.from_numpy(part["row"].to_numpy())
-                notes = [f"{s:.2f} c{c}" for s, c in zip(part.similarity, part.camera, strict=True)]
-                asked, images = (
-                    pictures(view.asked[str(when)])[0],
-                    pictures(self.gallery.images[rows]),
-                )
-                right = part["right"].to_numpy()
+            text += f"{name}: AP {' → '.join(f'{score.ap:.0f} %' for score in view.scores)}\n"
+            (_, clean), *others = list(view.pictures.items())[:3]
+            shown |= {"clean": clean} | {f"{title}\n{name}": image for title, image in others}
+            for when, (asked, found) in view.lists(self.answers).items():
+                notes = [f"{a.similarity:.2f} c{a.camera}" for a in found.itertuples()]
+                images = pictures(self.gallery.images[found["row"].tolist()])
+                right = found["right"].to_numpy()
                 lists.append(Answers(f"{name}\n{when}", asked, images, right, notes))
-        return attack_card(text, {t: pictures(image)[0] for t, image in shown.items()}, lists)
+        return attack_card(text, shown, lists)
 
     def _view(self, name: str) -> View:
-        choice = self.choice
-        trace = self._trace(replace(choice, model=name, other="", shown=-1))
-        last = len(trace.path) - 1
-        return View(trace, last if choice.shown < 0 else min(choice.shown, last), self.answers)
+        trace = self._trace(replace(self.choice, model=name, other="", shown=-1))
+        last, shown = len(trace.path) - 1, self.choice.shown
+        return View(trace, last if shown < 0 else min(shown, last))
 
     def _attack(self, choice: Choice) -> Trace:
         subject = self._subject(choice.model, choice.query)
@@ -199,7 +175,7 @@ class Explorer:
         others = [name for name in self.models if name != choice.model] if entry.surrogate else []
         rival = self._subject(others[0], choice.query) if others else None
         seed = crc32(f"{choice.attack} {self.seed}".encode())
-        return Trace.of(entry, subject, choice.side, budget, seed, rival)
+        return Trace.of(entry, subject, rival, choice.side, budget, seed)
 
     def _subject(self, name: str, row: int) -> Subject:
         """A model with one query under attack; a picture of one's own joins the references only

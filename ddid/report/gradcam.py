@@ -1,7 +1,7 @@
 """Grad-CAM for retrieval: which pixels make a query similar to its own identity."""
 
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import LayerActivation, LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
@@ -14,12 +14,12 @@ BATCH = 64  # images at once
 
 
 def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor:
-    """Grad-CAM of the similarity between images and the right answer.
+    """Grad-CAM of the similarity between images and the right answer, from the deepest stage with
+    at least `MAP_ROWS` rows.
 
     Our choice of target, since a retrieval model has no class score at test time: the inner product
     with the unit-length mean embedding of the image's identity. Not the cosine: scaling the image's
-    own feature does not change it, so its map would sum to nothing. The maps are enlarged from
-    those of the deepest stage with at least `MAP_ROWS` rows.
+    own feature does not change it, so its map would sum to nothing.
 
     Args:
         model: network with convolutional maps; its mode is put back afterwards.
@@ -29,14 +29,9 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
     Returns:
         (B, H, W) on the CPU, at least 0; each image's map is scaled to a maximum of 1 (0 where
         nothing speaks for the identity).
-
-    Raises:
-        InputError: a backbone without maps, or not one centroid per image.
     """
-    require(
-        len(images) == len(centroids),
-        f"{len(images)} images came with {len(centroids)} centroids: give one per image",
-    )
+    count = len(centroids)
+    require(len(images) == count, f"{len(images)} images, {count} centroids: give one per image")
     training, device = model.training, model.mean.device
     model.eval()
 
@@ -44,21 +39,15 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
         return (model(batch) * target).sum(1)
 
     try:
-        cam = LayerGradCam(similarity, _layer(model, images[:1].to(device)))
-        parts = zip(images.split(BATCH), normalize(centroids).split(BATCH), strict=True)
-        maps = [
-            cam.attribute(
-                batch.to(device),
-                additional_forward_args=(target.to(device),),
-                relu_attributions=True,
-            )
-            for batch, target in parts
-        ]
+        cam, maps = LayerGradCam(similarity, _layer(model, images[:1].to(device))), []
+        for batch, target in zip(
+            images.split(BATCH), normalize(centroids).split(BATCH), strict=True
+        ):
+            given = {"additional_forward_args": (target.to(device),), "relu_attributions": True}
+            maps.append(cam.attribute(batch.to(device), **given).detach().cpu())
     finally:
         model.train(training)
-    large = LayerAttribution.interpolate(
-        torch.cat(maps).detach().cpu(), images.shape[-2:], "bilinear"
-    )[:, 0]
+    large = LayerAttribution.interpolate(torch.cat(maps), images.shape[-2:], "bilinear")[:, 0]
     return large / large.amax((1, 2), keepdim=True).clamp_min(torch.finfo(large.dtype).tiny)
 
 
@@ -70,19 +59,8 @@ def agreement(first: Tensor, second: Tensor) -> float:
 
 def _layer(model: ReIDNet, images: Tensor) -> nn.Module:
     """The deepest stage whose maps have at least `MAP_ROWS` rows, else the first."""
-    require(
-        len(model.stages) > 0,
-        f"{model.config.backbone} has no convolutional maps: Grad-CAM wants a ResNet",
-    )
-    rows: list[int] = []
-    hooks = [
-        stage.register_forward_hook(lambda _stage, _inputs, maps: rows.append(maps.shape[-2]))
-        for stage in model.stages
-    ]
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return model.stages[max([k for k, count in enumerate(rows) if count >= MAP_ROWS], default=0)]
+    name, stages = model.config.backbone, list(model.stages)
+    require(len(stages) > 0, f"{name} has no convolutional maps: Grad-CAM wants a ResNet")
+    with torch.no_grad():
+        rows = [LayerActivation(model, stage).attribute(images).shape[-2] for stage in stages]
+    return stages[max([k for k, count in enumerate(rows) if count >= MAP_ROWS], default=0)]

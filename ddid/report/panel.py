@@ -2,46 +2,44 @@
 
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from html import escape
 from io import BytesIO
 from math import isnan
-from random import Random
 from typing import Any
 
 import ipywidgets as w
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
-from torch import Tensor
 
 from ddid.errors import InputError
 from ddid.report.explorer import Explorer
 from ddid.report.figures.style import NEUTRAL, RIGHT, WRONG, pictures
+from ddid.report.subject import evenly
 from ddid.report.trace import View
 
 THUMBNAILS = 12
 MOST = {"eps": 32, "steps": 50}  # of the sliders; larger attacks are no longer subtle
-HELP = {
-    "model": "the model that is attacked",
-    "other": "a second model, under the same attack",
-    "attack": "how the image is changed; the line below says what it does",
-    "side": "attack the query, or the gallery's images of its identity",
-    "query": "row of the query set; see also the thumbnails",
-    "eps": "largest change of a pixel, in 255ths of the range",
-    "steps": "how often the attack follows its gradient",
-    "shown": "go back through the attack: 0 is the clean image",
+LABELS = {  # what the controls set: label, help
+    "model": ("model", "the model that is attacked"),
+    "other": ("beside it", "a second model, under the same attack"),
+    "attack": ("attack", "how the image is changed; the line below says what it does"),
+    "side": ("side", "attack the query, or the gallery's images of its identity"),
+    "query": ("query", "row of the query set; see also the thumbnails"),
+    "eps": ("eps / 255", "largest change of a pixel, in 255ths of the range"),
+    "steps": ("steps", "how often the attack follows its gradient"),
+    "shown": ("step shown", "go back through the attack: 0 is the clean image"),
 }
 STYLE = """<style>
 .ddid{font:13px/1.4 system-ui,sans-serif;display:flex;flex-wrap:wrap;gap:1.5em}
 .ddid section{flex:1 1 20em;min-width:0} .ddid h3,.ddid p{margin:.4em 0}
-.ddid-row{display:flex;flex-wrap:wrap;gap:6px} .ddid figure{margin:0;width:70px;font-size:10.5px}
-.ddid figure.large{width:88px} .ddid img,.ddid-thumb img{width:100%;box-sizing:border-box;
-image-rendering:pixelated;display:block} .ddid figcaption{line-height:1.25}
+.ddid-row{display:flex;flex-wrap:wrap;gap:6px} .ddid figure{margin:0;width:80px;font-size:10.5px}
+.ddid img{width:100%;box-sizing:border-box;image-rendering:pixelated;display:block}
 .ddid svg{width:100%;max-width:26em;height:60px}
 </style>"""
+WRAP = {"flex_flow": "row wrap", "width": "100%"}
 
 
 def panel(explorer: Explorer) -> w.VBox:
@@ -56,65 +54,66 @@ class Panel:
     """The widgets of one explorer; `box` holds them all, `controls` those that set the choice."""
 
     def __init__(self, explorer: Explorer) -> None:
-        self.explorer, self.quiet = explorer, False
-        self.controls = _controls(explorer)
+        self.explorer, self.controls = explorer, _controls(explorer)
         self.status, self.view, self.help = (w.HTML(layout={"width": "98%"}) for _ in range(3))
         for name, control in self.controls.items():
-            control.observe(self._shown if name == "shown" else self._changed, names="value")
-        self.picker, self.tools = self._picker(), self._tools()
-        top = [_wrapped(self.controls.values()), self.help, self.tools]
-        self.box = w.VBox([*top, self.picker, self.status, self.view])
-        self._attempt(self._draw)
+            follow = self._look if name == "shown" else self._attack
+            control.observe(self._attempted(follow), names="value")
+        self.shelf = w.Box(layout=WRAP)
+        self.picker = w.Accordion([self.shelf], titles=["Pick a query"], selected_index=None)
+        self.picker.observe(self._attempted(self._fill), names="selected_index")
+        settings = w.Box([*self.controls.values()], layout=WRAP)
+        parts = [settings, self.help, self._tools(), self.picker, self.status, self.view]
+        self.box = w.VBox(parts)
+        self._attempted(self._attack)()
 
-    def choose(self, **changes: Any) -> None:
-        """Set controls as a visitor would, all at once."""
-        self._set(changes)
-        self._changed()
+    def _attempted(self, work: Callable[[], None]) -> Callable[..., None]:
+        """Do something slow: say so before, how long it took after, or in words what failed."""
 
-    def _set(self, changes: dict[str, Any]) -> None:
-        self.quiet = True
-        for name, value in changes.items():
-            control = self.controls[name]
-            if hasattr(control, "max"):
-                control.max = max(control.max, value)
-            control.value = value
-        self.quiet = False
+        def attempt(_change: Any = None) -> None:
+            start, self.status.value = time.perf_counter(), "<b role='status'>computing …</b>"
+            try:
+                work()
+            except Exception as error:  # a visitor sees no traceback, so the page must tell
+                kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+                message = f"<b role='alert' style='color:#b00020'>{escape(kind + str(error))}</b>"
+            else:
+                message = f"<span role='status'>done in {time.perf_counter() - start:.1f} s</span>"
+            self.status.value = message
 
-    def _changed(self, _change: Any = None) -> None:
+        return attempt
+
+    def _attack(self) -> None:
+        """Follow the controls and show the attack's last step."""
         values = {name: control.value for name, control in self.controls.items()}
-        self._follow(values | {"shown": -1})
+        self.explorer.choose(**values | {"shown": -1})
+        last = max(len(view.trace.path) for view in self.explorer.views.values()) - 1
+        self.explorer.choose(shown=last)
+        self.controls["shown"].max = self.controls["shown"].value = last
+        self._draw()
 
-    def _shown(self, change: Any) -> None:
-        self._follow({"shown": change["new"]})
-
-    def _follow(self, changes: dict[str, Any]) -> None:
-        def work() -> None:
-            self.explorer.choose(**changes)
+    def _look(self) -> None:
+        """Show another step, if a visitor chose it."""
+        if self.controls["shown"].value != self.explorer.choice.shown:
+            self.explorer.choose(shown=self.controls["shown"].value)
             self._draw()
 
-        if not self.quiet:
-            self._attempt(work)
-
-    def _attempt(self, work: Callable[[], Any]) -> None:
-        """Do something slow: say so before, how long it took after, or in words what failed."""
-        start, self.status.value = time.perf_counter(), "<b role='status'>computing …</b>"
-        try:
-            work()
-        except Exception as error:  # a visitor sees no traceback, so the page must tell
-            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            message = f"<b role='alert' style='color:#b00020'>{escape(kind + str(error))}</b>"
-        else:
-            message = f"<span role='status'>done in {time.perf_counter() - start:.1f} s</span>"
-        self.status.value = message
-
     def _draw(self) -> None:
-        views, choice = self.explorer.views, self.explorer.choice
-        self.help.value = escape(self.explorer.offered[choice.attack])
-        last = max(len(view.trace.path) for view in views.values()) - 1
-        self.controls["shown"].max = last
-        self._set({"shown": last if choice.shown < 0 else min(choice.shown, last)})
-        parts = [_section(name, view, self.explorer) for name, view in views.items()]
+        self.help.value = escape(self.explorer.offered[self.explorer.choice.attack])
+        parts = [_section(*named, self.explorer) for named in self.explorer.views.items()]
         self.view.value = f"{STYLE}<div class='ddid'>{''.join(parts)}</div>"
+
+    def _fill(self) -> None:
+        """Put queries on the shelf, from the hardest for the chosen model to the easiest."""
+        found = self.explorer.find()
+        self.shelf.children = [self._thumbnail(*found[k]) for k in evenly(len(found), THUMBNAILS)]
+
+    def _thumbnail(self, row: int, ap: float) -> w.VBox:
+        pick = w.Button(description=f"{row}: {ap:.0f} %", layout={"width": "84px"})
+        pick.tooltip = f"query {row}, clean average precision {ap:.0f} %"
+        pick.on_click(lambda _button: self.controls["query"].set_trait("value", row))
+        image = _image(pictures(self.explorer.query.images[[row]])[0], f"query {row}", "width:84px")
+        return w.VBox([w.HTML(image), pick])
 
     def _tools(self) -> w.Box:
         upload = w.FileUpload(accept=".png,.jpg,.jpeg", description="your own picture")
@@ -123,117 +122,81 @@ class Panel:
         def take() -> None:
             for file in upload.value:
                 self.explorer.upload(file["name"], bytes(file["content"]))
-                self._set({"query": self.explorer.choice.query, "side": "query"})
-                self._draw()
+                self.controls["side"].value, query = "query", self.controls["query"]
+                query.max = query.value = self.explorer.choice.query
+                self._attack()
 
         def write() -> None:
             links.value = _links(self.explorer)
 
-        upload.observe(lambda _change: self._attempt(take), names="value")
-        save.on_click(lambda _button: self._attempt(write))
-        return _wrapped([upload, save, links])
-
-    def _picker(self) -> w.Accordion:
-        cameras = sorted(set(self.explorer.query.camids.tolist()))
-        camera = w.Dropdown(options=[("any", -1), *((str(c), c) for c in cameras)])
-        camera.description = "camera"
-        span = w.IntRangeSlider(value=(0, 100), min=0, max=100, description="clean AP")
-        order = w.ToggleButtons(options=["hardest", "random"], description="show")
-        shelf, draw = w.Box(layout={"flex_flow": "row wrap"}), Random(self.explorer.seed)
-
-        def fill() -> None:
-            found = self.explorer.find(camera.value, *span.value)
-            if order.value == "random":
-                found = draw.sample(found, min(THUMBNAILS, len(found)))
-            shelf.children = [self._thumbnail(*one) for one in found[:THUMBNAILS]]
-
-        for control in (camera, span, order):
-            control.observe(lambda _change: self._attempt(fill), names="value")
-        box = w.Accordion([w.VBox([_wrapped([camera, span, order]), shelf])], selected_index=None)
-        box.set_title(0, "Pick a query")
-        box.observe(lambda _change: self._attempt(fill), names="selected_index")
-        return box
-
-    def _thumbnail(self, row: int, ap: float) -> w.VBox:
-        pick = w.Button(description=f"{row}: {ap:.0f} %", layout={"width": "84px"})
-        pick.tooltip = f"query {row}, clean average precision {ap:.0f} %"
-        pick.on_click(lambda _button: self.choose(query=row))
-        source = _data("image/png", _png(self.explorer.query.images[row]))
-        picture = w.HTML(f"<img src='{source}' alt='query {row}' style='width:84px'>")
-        return w.VBox([picture, pick], layout={"margin": "4px"})
+        upload.observe(self._attempted(take), names="value")
+        save.on_click(self._attempted(write))
+        return w.Box([upload, save, links], layout=WRAP)
 
 
 def _controls(explorer: Explorer) -> dict[str, Any]:
-    now, late = explorer.choice, {"continuous_update": False}
+    now, models = explorer.choice, list(explorer.models)
     attacks = [(line.partition(".")[0], name) for name, line in explorer.offered.items()]
-    last = len(explorer.query) - 1
-    controls = {
-        "model": w.Dropdown(options=list(explorer.models), value=now.model),
-        "other": w.Dropdown(options=[("none", ""), *((m, m) for m in explorer.models)]),
-        "attack": w.Dropdown(options=attacks, value=now.attack),
-        "side": w.Dropdown(options=["query", "gallery"], value=now.side),
-        "query": w.IntSlider(now.query, 0, max(now.query, last), **late),
-        "eps": w.IntSlider(now.eps, 0, max(now.eps, MOST["eps"]), **late),
-        "steps": w.IntSlider(now.steps, 1, max(now.steps, MOST["steps"]), **late),
-        "shown": w.IntSlider(now.steps, 0, now.steps, **late),
-    }
-    controls["other"].value = now.other
-    for name, control in controls.items():
-        words = {"other": "beside it", "eps": "eps / 255", "shown": "step shown"}
-        control.description, control.tooltip = words.get(name, name), HELP[name]
+    options = {"model": models, "other": [("none", ""), *zip(models, models, strict=True)]}
+    options |= {"attack": attacks, "side": ["query", "gallery"]}
+    ranges = {"query": (0, len(explorer.query) - 1), "shown": (0, now.steps)}
+    ranges |= {"eps": (0, MOST["eps"]), "steps": (1, MOST["steps"])}
+    controls: dict[str, Any] = {}
+    for name, (label, tooltip) in LABELS.items():
+        value = getattr(now, name)
+        if name in options:
+            control = w.Dropdown(options=options[name], value=value)
+        else:
+            low, high = ranges[name]
+            value, high = max(low, value), max(high, value)
+            control = w.IntSlider(value, low, high, continuous_update=False)
+        control.description, control.tooltip = label, tooltip
         control.layout = {"width": "min(100%, 320px)"}
+        controls[name] = control
     return controls
 
 
-def _wrapped(widgets: Any) -> w.Box:
-    return w.Box(list(widgets), layout={"flex_flow": "row wrap", "width": "100%"})
-
-
 def _section(name: str, view: View, explorer: Explorer) -> str:
-    """One model: scores, pictures, course of the attack, both lists, and where answers went."""
+    """One model: scores, pictures, course of the attack and both lists."""
     clean, now = view.scores
-    change, gain = view.amplified
-    cards = {"clean": view.image, f"change ×{gain}": change, "attacked": view.attacked}
-    images = {title: _figure(image[0], title, "large") for title, image in cards.items()}
-    if view.heat is not None:
-        colors = np.asarray(colormaps["inferno"](view.heat.numpy()))[..., :3]
-        heat = 0.5 * pictures(view.attacked)[0] + 127 * colors
-        images["heat"] = _figure(heat.astype(np.uint8), "what speaks for the identity", "large")
-    aimed = explorer.query.pids == view.trace.aim
-    if aimed.any():
-        text = f"identity {view.trace.aim}, the farthest: FNA pulls there"
-        images["aim"] = _figure(explorer.query.images[aimed][0], text, "large")
-    moved = ", ".join(f"{before} → {after}" for before, after in view.moved[:12]) or "none"
-    known = explorer.choice.query < len(explorer.query)
-    lists = [
-        f"<p><b>{when}</b></p><div class='ddid-row'>{''.join(_tiles(part, explorer, known))}</div>"
-        for when, part in view.table(explorer.gallery).groupby("list", sort=False)
-    ]
     ranks = (
         f"average precision <b>{clean.ap:.1f} % → {now.ap:.1f} %</b>; first right answer at rank "
         f"{clean.first_rank:.0f} → {now.first_rank:.0f}"
     )
+    ranks = "no right answer is known" if isnan(clean.ap) else ranks
+    near = f"similarity to its identity {clean.similarity:.2f} → {now.similarity:.2f}"
+    shown = "".join(_figure(image, title) for title, image in view.pictures.items())
+    lists = "".join(
+        f"<p><b>{when}</b></p><div class='ddid-row'>{_tiles(answers, explorer)}</div>"
+        for when, (_, answers) in view.lists(explorer.answers).items()
+    )
     return (
-        f"<section><h3>{escape(name)}</h3><p>"
-        f"{'no right answer is known' if isnan(clean.ap) else ranks}; similarity to its identity "
-        f"{clean.similarity:.2f} → {now.similarity:.2f}</p>"
-        f"<div class='ddid-row'>{''.join(images.values())}</div>{_course(view)}{''.join(lists)}"
-        f"<p>ranks of the right answers: {moved}</p></section>"
+        f"<section><h3>{escape(name)}</h3><p>{ranks}; {near}</p>"
+        f"<div class='ddid-row'>{shown}</div>{_course(view)}{lists}</section>"
     )
 
 
-def _tiles(answers: pd.DataFrame, explorer: Explorer, known: bool) -> list[str]:
+def _tiles(answers: pd.DataFrame, explorer: Explorer) -> str:
     """Gallery images with what is known of them; none is wrong to a picture of a stranger."""
+    stranger = explorer.choice.query == len(explorer.query)
+    images = pictures(explorer.gallery.images[answers["row"].tolist()])
     tiles = []
-    for one in answers.itertuples():
-        image = explorer.gallery.images[int(one.row)]  # type: ignore[arg-type]
+    for image, one in zip(images, answers.itertuples(), strict=True):
         sign, color, word = ("✓", RIGHT, "right") if one.right else ("✗", WRONG, "wrong")
-        sign, color, word = (sign, color, word) if known else ("", NEUTRAL, "unknown")
+        sign, color, word = ("", NEUTRAL, "unknown") if stranger else (sign, color, word)
         text = f"<b>{one.rank} {sign}</b><br>{one.similarity:.2f}, cam {one.camera}"
         says = f"rank {one.rank}, {word}, similarity {one.similarity:.2f}"
-        frame = f"border:3px solid {to_hex(color)}"
-        tiles.append(_figure(image, text, style=frame, alt=says))
-    return tiles
+        tiles.append(_figure(image, text, says, f"border:3px solid {to_hex(color)}"))
+    return "".join(tiles)
+
+
+def _figure(image: np.ndarray, text: str, says: str = "", style: str = "") -> str:
+    shown = _image(image, says or text, style)
+    return f"<figure>{shown}<figcaption>{text}</figcaption></figure>"
+
+
+def _image(image: np.ndarray, says: str, style: str = "") -> str:
+    return f"<img src='{_data('image/png', _png(image))}' alt='{escape(says)}' style='{style}'>"
 
 
 def _course(view: View) -> str:
@@ -249,37 +212,27 @@ def _course(view: View) -> str:
     )
 
 
-def _figure(image: Any, text: str, kind: str = "", style: str = "", alt: str = "") -> str:
-    source = _data("image/png", _png(image))
-    return (
-        f"<figure class='{kind}'><img src='{source}' alt='{escape(alt or text)}' "
-        f"style='{style}'><figcaption>{text}</figcaption></figure>"
-    )
-
-
 def _links(explorer: Explorer) -> str:
     """Files to download: the view, the attacked image, both tables; and the settings to copy."""
     stream = BytesIO()
     explorer.figure().savefig(stream, format="png", dpi=150, bbox_inches="tight")
-    files: Mapping[str, tuple[str, bytes]] = {
+    files = {
         "view.png": ("image/png", stream.getvalue()),
-        "attacked.png": ("image/png", _png(explorer.view.attacked[0])),
+        "attacked.png": ("image/png", _png(explorer.view.pictures["attacked"])),
         "lists.csv": ("text/csv", explorer.lists().to_csv(index=False).encode()),
         "steps.csv": ("text/csv", explorer.steps().to_csv(index=False).encode()),
     }
     links = [
-        f"<a download='{name}' href='{_data(kind, content)}'>{name}</a>"
-        for name, (kind, content) in files.items()
+        f"<a download='{name}' href='{_data(*file)}'>{name}</a>" for name, file in files.items()
     ]
     settings = ", ".join(f"{name}={value!r}" for name, value in vars(explorer.choice).items())
     return f"{' · '.join(links)}<br><code>explorer.choose({escape(settings)})</code>"
 
 
-def _png(image: Any) -> bytes:
-    """PNG of an image, uint8: a tensor (3, H, W) or an array (H, W, 3)."""
-    pixels = pictures(image[None])[0] if isinstance(image, Tensor) else image
+def _png(image: np.ndarray) -> bytes:
+    """PNG of an image, uint8 (H, W, 3)."""
     stream = BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG")
+    Image.fromarray(image).save(stream, format="PNG")
     return stream.getvalue()
 
 

@@ -38,10 +38,3 @@ def ranked_list(
     k = min(k, len(gallery.pids) - int(ignored.sum(1).max()))
     nearest = distances.masked_fill(ignored, torch.inf).topk(k, largest=False)
     return RankedList(nearest.indices, right.gather(1, nearest.indices), nearest.values)
-
-
-def right_ranks(query: Embedded, gallery: Embedded) -> dict[int, int]:
-    """Where the right answers to one query stand: gallery row → rank from 1, nearest first."""
-    found = ranked_list(query, gallery, len(gallery.pids))
-    places = found.right[0].nonzero().squeeze(1).tolist()
-    return {int(found.index[0, place]): place + 1 for place in places}

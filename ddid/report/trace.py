@@ -4,20 +4,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
 
+import numpy as np
 import pandas as pd
 import torch
+from matplotlib import colormaps
 from torch import Tensor
 
 from ddid.attack import Budget
 from ddid.attack.registry import Attack, craft
-from ddid.data.images import ImageSet, to_uint8, to_unit
+from ddid.data.images import to_uint8, to_unit
 from ddid.errors import InputError, require
 from ddid.metric.distance import Embed
 from ddid.metric.ranking import Embedded, rank
 from ddid.model import ReIDNet
 from ddid.model import embed as embed_all
+from ddid.report.figures.style import pictures
 from ddid.report.gradcam import similarity_maps
-from ddid.report.ranked import RankedList, ranked_list, right_ranks
+from ddid.report.ranked import ranked_list
 from ddid.report.subject import Subject
 
 
@@ -31,7 +34,6 @@ class Trace:
     subject   the model, with the query as its only attacked one
     rows      (k,) rows of the gallery that are attacked; None: the query is
     own       (D,) mean clean feature of the query's identity
-    aim       farthest other identity, where FNA pulls to
     """
 
     path: Tensor
@@ -39,18 +41,12 @@ class Trace:
     subject: Subject
     rows: Tensor | None
     own: Tensor
-    aim: int
 
     @classmethod
     def of(
-        cls,
-        attack: Attack,
-        subject: Subject,
-        side: str,
-        budget: Budget,
+        cls, attack: Attack, subject: Subject, rival: Subject | None, side: str, budget: Budget,
         seed: int,
-        rival: Subject | None = None,
-    ) -> "Trace":
+    ) -> "Trace":  # fmt: skip
         """Attack the query in `subject.rows`, or the gallery's images of its identity.
 
         `rival` is the other model that an attack by transfer works on.
@@ -66,8 +62,7 @@ class Trace:
         path = path[int(bool(recorder.steps) and torch.equal(path[0], path[1])) :]
         features = embed_all(subject.embed, path.flatten(0, 1)).unflatten(0, path.shape[:2])
         rows = subject.targets(side) if side == "gallery" else None
-        own, aim = scene.guides.same[0].cpu(), int(scene.guides.far_pid[0])
-        return cls(path, features, subject, rows, own, aim)
+        return cls(path, features, subject, rows, scene.guides.same[0].cpu())
 
     def sides(self, step: int) -> tuple[Embedded, Embedded]:
         """Query and gallery as the model sees them at a step."""
@@ -91,6 +86,17 @@ class Trace:
             rows.append((*ranks, float(torch.cosine_similarity(now[0], self.own, dim=0))))
         return pd.DataFrame(rows, columns=["ap", "first_rank", "similarity"]).rename_axis("step")
 
+    def answers(self, step: int, count: int) -> pd.DataFrame:
+        """The nearest gallery images at a step, a row each: who it is, and cosine similarity."""
+        query, gallery = self.sides(step)
+        found = ranked_list(query, gallery, count)
+        row, near = found.index[0], gallery[found.index[0]]
+        columns = {"row": row, "identity": near.pids, "camera": near.camids}
+        columns |= {"similarity": 1 - found.distance[0], "right": found.right[0]}
+        known = {name: column.numpy() for name, column in columns.items() if column is not None}
+        table = pd.DataFrame(known)
+        return table.assign(rank=table.index + 1)
+
 
 class Recorder:
     """A model that keeps the images at which its gradient is asked: an attack's steps."""
@@ -107,15 +113,14 @@ class Recorder:
 
 @dataclass(frozen=True)
 class View:
-    """An attack at one of its steps, and the nearest `answers` gallery images."""
+    """An attack at one of its steps; of several attacked images, the first is shown."""
 
     trace: Trace
     step: int
-    answers: int
 
     @property
     def image(self) -> Tensor:
-        """The attacked image (the first, if several are), clean, uint8 (1, 3, H, W)."""
+        """The clean image, uint8 (1, 3, H, W)."""
         return self.trace.path[0, :1]
 
     @property
@@ -129,51 +134,31 @@ class View:
         return self.attacked.short() - self.image.short()
 
     @property
-    def amplified(self) -> tuple[Tensor, int]:
-        """The perturbation around grey, as strong as 8 bits allow, and how many times enlarged."""
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Title → uint8 (H, W, 3): clean, the perturbation around grey as strong as 8 bits allow,
+        attacked, and where the model finds the identity in it if the model has maps."""
         gain = max(1, 127 // max(1, int(self.perturbation.abs().max())))
-        return (128 + gain * self.perturbation).clamp(0, 255).to(torch.uint8), gain
-
-    @cached_property
-    def heat(self) -> Tensor | None:
-        """Where the model finds the identity in the attacked image, (H, W) in [0, 1]; None for a
-        model without convolutional maps."""
+        change = (128 + gain * self.perturbation).clamp(0, 255).to(torch.uint8)
+        shown = {"clean": self.image, f"change ×{gain}": change, "attacked": self.attacked}
+        found = {title: pictures(image)[0] for title, image in shown.items()}
         embed = self.trace.subject.embed
-        if not isinstance(embed, ReIDNet) or not len(embed.stages):
-            return None
-        return similarity_maps(embed, to_unit(self.attacked), self.trace.own[None])[0]
+        if isinstance(embed, ReIDNet) and len(embed.stages):
+            heat = similarity_maps(embed, to_unit(self.attacked), self.trace.own[None])[0]
+            colors = np.asarray(colormaps["inferno"](heat.numpy()))[..., :3]
+            found["what speaks for the identity"] = np.uint8(0.5 * found["attacked"] + 127 * colors)
+        return found
 
-    @cached_property
-    def lists(self) -> dict[str, RankedList]:
-        """The nearest gallery images before the attack, and after it up to the step."""
-        steps = {"before": 0, "after": self.step}
-        return {when: ranked_list(*self.trace.sides(t), self.answers) for when, t in steps.items()}
-
-    def table(self, gallery: ImageSet) -> pd.DataFrame:
-        """Both lists, a row an answer: `row` of the gallery, cosine `similarity`, `right`."""
-        parts = []
-        for when, found in self.lists.items():
-            row = found.index[0]
-            columns = {"row": row, "identity": gallery.pids[row], "camera": gallery.camids[row]}
-            columns |= {"similarity": 1 - found.distance[0], "right": found.right[0]}
-            part = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
-            part.insert(0, "rank", range(1, len(row) + 1))
-            parts.append(part.assign(list=when))
-        return pd.concat(parts, ignore_index=True)
-
-    @property
-    def asked(self) -> dict[str, Tensor]:
-        """The query (1, 3, H, W) of each list."""
+    def lists(self, count: int) -> dict[str, tuple[np.ndarray, pd.DataFrame]]:
+        """The query (H, W, 3) and its answers, before the attack and after it up to the step."""
         query = self.trace.subject.query_images[self.trace.subject.rows]
-        return {"before": query, "after": self.attacked if self.trace.rows is None else query}
+        asked = {0: query, self.step: self.attacked if self.trace.rows is None else query}
+        steps = {"before": 0, "after": self.step}
+        return {
+            when: (pictures(asked[step])[0], self.trace.answers(step, count))
+            for when, step in steps.items()
+        }
 
     @property
     def scores(self) -> tuple[pd.Series, pd.Series]:
         """Row of the trace's scores clean, and at the step."""
         return self.trace.scores.iloc[0], self.trace.scores.iloc[self.step]
-
-    @property
-    def moved(self) -> list[tuple[int, int]]:
-        """Rank of each right answer before and after, the nearest first."""
-        before, after = (right_ranks(*self.trace.sides(step)) for step in (0, self.step))
-        return [(place, after[row]) for row, place in before.items()]
