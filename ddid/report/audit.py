@@ -67,8 +67,7 @@ def audit(
     """Attack a model, question it and judge; writes `folder/audit.json` and resumes per attack.
 
     Args:
-        subject: the model and its test images.
-        folder: where attacks' results and the report go.
+        subject, folder: the model and its test images; where results and the report go.
         plan: attacks and budget; `AUDIT_ATTACKS` are added.
         surrogate: model for the transfer attack; a random small network by default [ours: a real
             one is a stronger test].
@@ -87,9 +86,8 @@ def audit(
     alone = replace(plan, attacks=("fna",))
     budgets = sweep_budgets(plan.budget, levels)
     curves = sweep(part, folder / "curves", alone, budgets, progress)
-    scene = asked.scene("query", plan.budget, torch.Generator()).ready()
     verdicts = [
-        *question(Asked(scene.embed, scene.images, scene.guides)),
+        *question(Asked.by(asked.scene("query", plan.budget, torch.Generator()))),
         *compare_budgets(curves, slack(len(part.rows))),
         *compare_attacks(found, slack(len(subject.rows))),
         inside_budget(found, plan),

@@ -14,6 +14,7 @@ from ddid.attack.budget import Budget, steepest, uniform
 from ddid.attack.guides import Guides
 from ddid.attack.objectives import fna
 from ddid.attack.pgd import value_and_grad, valued
+from ddid.attack.scene import Scene
 from ddid.metric.distance import Embed
 
 LEVEL = 1 / 255
@@ -36,6 +37,12 @@ class Asked:
     embed: Embed
     images: Tensor
     guides: Guides
+
+    @classmethod
+    def by(cls, scene: Scene) -> "Asked":
+        """What an attacker sees."""
+        ready = scene.ready()
+        return cls(ready.embed, ready.images, ready.guides)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embeddings (B, D) without gradient."""
