@@ -72,7 +72,7 @@ class _Walk:
     def add(self, value: Any) -> None:
         kind = type(value)
         self.words.append(kind.__qualname__)
-        if kind in PLAIN or (kind.__module__ == "torch" and not hasattr(value, "numel")):
+        if isinstance(value, PLAIN) or (kind.__module__ == "torch" and not hasattr(value, "numel")):
             self.words.append(repr(value))  # of torch: types of numbers, devices
         elif (inner := _inner(value)) is not None:
             self.words.append(str(len(inner)))
