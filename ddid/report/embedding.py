@@ -1,7 +1,6 @@
 """Where attacks move embeddings: clean and attacked images in one fitted UMAP projection."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +76,7 @@ def project(under: UnderAttack, seed: int = 0, neighbors: int = 15, most: int = 
     kept: attacked images are placed on it, as a deployed system would see them [ours: a joint fit
     would let the attack redraw the map].
     """
+    import numba
     from umap import UMAP
 
     rows = evenly(len(under.gallery.pids), most)
@@ -90,23 +90,11 @@ def project(under: UnderAttack, seed: int = 0, neighbors: int = 15, most: int = 
         random_state=seed,
         n_jobs=1,
     )
-    with _torch_threads():
-        points, moved = mapper.fit(known).embedding_, mapper.transform(attacked)
-    return Projection(points[: len(gallery)], points[len(gallery) :], moved, rows.numpy())
-
-
-@contextmanager
-def _torch_threads() -> Iterator[None]:
-    """Hold numba to torch's number of threads, and torch to it afterwards: both share one OpenMP
-    pool, and without this a map would leave torch with as many threads as the machine has."""
-    import numba
-
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads()  # numba shares torch's pool and would leave it others
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    points, moved = mapper.fit(known).embedding_, mapper.transform(attacked)
+    torch.set_num_threads(threads)
+    return Projection(points[: len(gallery)], points[len(gallery) :], moved, rows.numpy())
 
 
 def save_embeddings(path: str | Path, seen: Mapping[str, UnderAttack]) -> None:
