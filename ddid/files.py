@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside, brought to the disk, moved into place."""
 
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -75,6 +76,21 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2, sort_keys=True, default=_plain, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """`content` with its digest, by which damage done to the file is noticed."""
+    return content | {"digest": _seal(content)}
+
+
+def is_whole(content: dict[str, Any]) -> bool:
+    """Whether what was read is as it was sealed."""
+    return content.get("digest") == _seal({n: v for n, v in content.items() if n != "digest"})
+
+
+def _seal(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, default=_plain)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _plain(value: Any) -> Any:

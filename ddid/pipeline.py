@@ -20,7 +20,7 @@ from ddid.progress import in_words, overall
 from ddid.sources import code_of
 
 STATE = "state.json"
-TELLING = {".csv", ".json", ".npz", ".png", ".safetensors"}  # what later notebooks read
+TELLING = {".csv", ".jpg", ".json", ".npz", ".png", ".safetensors"}  # what later notebooks read
 OF_THE_RUN = {STATE, "environment.json", "parameters.json"}
 
 
@@ -78,8 +78,8 @@ def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
 def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> None:
     """Execute notebooks in order; those whose result stands are left alone.
 
-    It stands while parameters, code, the data set's files and what earlier notebooks wrote are the
-    same. Changed images are noticed by size and time of change.
+    It stands while parameters, code, the data set's files, what earlier notebooks wrote and what it
+    wrote itself are the same. Changed images are noticed by size and time of change.
 
     Args:
         plans: what to execute. A notebook's folder in the run has the notebook's name.
@@ -98,13 +98,14 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
             stands = identity(own=_own(path, parameters), before=_written_before(root, notebook))
             state = {"identity": stands, "settings": _settings(parameters), "finished": True}
             earlier = _state(root / notebook)
-            if state.items() <= earlier.items():
+            if state.items() <= earlier.items() and earlier.get("wrote") == _wrote(root / notebook):
                 say(f"{title}: already done\n")
                 continue
             say(f"{title} ...\n")
             write_json(root / notebook / STATE, earlier | state | {"finished": False})
             _execute(notebook_path(path), parameters, root / notebook, say)
             state["seconds"] = max(round(clock.seconds(), 1), clock.expected[number - 1] or 0.0)
+            state["wrote"] = _wrote(root / notebook)
             write_json(root / notebook / STATE, state)
             say(f"{title}: {in_words(clock.seconds())}\n")
         collect_metrics(root)
@@ -141,6 +142,11 @@ def _written_before(root: Path, notebook: str) -> str:
     """Identity of what the notebooks before this one left in the run folder for others."""
     folders = [f for f in sorted(root.glob("[0-9][0-9]_*")) if f.name < notebook]
     return identity(files={f.name: dict(_artefacts(f)) for f in folders})
+
+
+def _wrote(folder: Path) -> str:
+    """Identity of what a notebook left in its folder, which a damaged file changes."""
+    return identity(files=dict(_artefacts(folder)))
 
 
 def _artefacts(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ddid.balance.gate import KEPT, Gate
@@ -166,6 +166,7 @@ def synthesise(
 def _mark_of(path: Path) -> str:
     try:
         with Image.open(path) as image:
+            image.verify()
             return image.info.get(MARK, "")
-    except (FileNotFoundError, UnidentifiedImageError):
+    except (OSError, SyntaxError, ValueError):  # missing or damaged
         return ""

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddid.attack import Budget, attack_names, attacks, find_attack
 from ddid.attack.registry import Attack, craft
 from ddid.errors import require
-from ddid.files import read_json, write_json
+from ddid.files import is_whole, read_json, sealed, write_json
 from ddid.identity import identity
 from ddid.metric.distance import Embed
 from ddid.metric.ranking import Ranking, rank
@@ -131,9 +131,9 @@ def evaluate(
         asked = replace(subject, rows=subject.rows[part])
         key = key_of(entry, asked, plan, surrogate)
         stored = read_json(path) if path.exists() else {}
-        if stored.get("key") != key:
+        if stored.get("key") != key or not is_whole(stored):
             tell = staged(progress, f"{subject.name}, {plan.budget}", stage, len(plan.attacks))
-            stored = {"key": key, **measure(entry, asked, plan, surrogate, tell)}
+            stored = sealed({"key": key, **measure(entry, asked, plan, surrogate, tell)})
             write_json(path, stored)
         rankings[name] = as_ranking(stored["queries"], clean, part)
         costs[name], rows[name] = stored["cost"], asked.rows

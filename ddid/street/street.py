@@ -104,20 +104,30 @@ def write_street(root: str | Path, config: StreetConfig, progress: Progress | No
             free = all(path.name.startswith(".") for path in root.iterdir())
             require(free, f"{root} is not empty and holds no street: choose another folder")
             write_json(note, street)
+        known = read_json(note)
+        finished = known.pop("images", "")
         require(
-            read_json(note) == street,
+            known == street,
             f"{root} holds a street of another configuration, or drawn by other code: choose "
             "another folder or delete it",
         )
         shots = list(plan_shots(config))
+        damaged = finished not in ("", _written(root, shots))
         for count, shot in enumerate(shots, start=1):
             path = root / shot.folder / shot.name
-            if not path.exists():
+            if damaged or not path.exists():
                 with atomic_write(path) as file:
                     take(shot, config).save(file, "JPEG", quality=92, subsampling=0)
             if progress and (count % 50 == 0 or count == len(shots)):
                 progress("street", count, len(shots))
+        write_json(note, street | {"images": _written(root, shots)})
     return root
+
+
+def _written(root: Path, shots: list[Shot]) -> str:
+    """Identity of the images that are there, which a damaged one changes."""
+    paths = [root / shot.folder / shot.name for shot in shots]
+    return identity(images=[path for path in paths if path.exists()])
 
 
 def plan_shots(config: StreetConfig) -> Iterator[Shot]:

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 from ddid.errors import InputError
 from ddid.files import atomic_write
+from ddid.identity import identity
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def set_aside(folder: Path, key: str) -> None:
     """Move a training of another key out of the way, into `before`."""
-    checkpoint = folder / "checkpoint.safetensors"
-    found = _read(checkpoint)[0].get("key") if checkpoint.exists() else None
+    path = folder / CHECKPOINT
+    found = _read(path)[0].get("key") if path.exists() else None
     if folder.is_dir() and found != key:
         for path in [path for path in folder.iterdir() if path.is_file()]:
             (folder / "before").mkdir(exist_ok=True)
@@ -35,8 +38,10 @@ def save_checkpoint(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     kept = {name: value.detach().contiguous() for name, value in tensors.items()}
+    known = {"step": step, "key": key}
+    header = json.dumps(known | {"digest": identity(header=known, tensors=kept)})
     with atomic_write(path) as temporary:
-        save_file(kept, temporary, metadata={"ddid": json.dumps({"step": step, "key": key})})
+        save_file(kept, temporary, metadata={"ddid": header})
 
 
 def load_checkpoint(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -65,8 +70,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as stream:
             header = json.loads((stream.metadata() or {}).get("ddid", "{}"))
-            return header, {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        digest = header.pop("digest", "")
+        if digest != identity(header=header, tensors=tensors):
+            raise OSError("its digest is another")
+        return header, tensors
+    except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path} is damaged ({error}): move it away to start this training afresh"
         ) from error

@@ -22,10 +22,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from ddid.errors import require
 from ddid.files import read_json, write_json
+from ddid.identity import identity
 from ddid.progress import Progress
 from ddid.seeds import seed_of
-from ddid.training.checkpoint import load_checkpoint, save_checkpoint, set_aside
+from ddid.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint, set_aside
 from ddid.training.log import Report, TrainLog
+
+TRAINED = "trained.json"
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,15 @@ class Task(Protocol):
 
 def is_trained(folder: Path, key: str) -> bool:
     """Whether `folder` holds what training under this key ends with."""
-    path = folder / "trained.json"
-    return path.is_file() and read_json(path).get("key") == key
+    path = folder / TRAINED
+    known = read_json(path) if path.is_file() else {}
+    return known.get("key") == key and known.get("result") == _result(folder)
+
+
+def _result(folder: Path) -> str:
+    """Identity of what a training ended with, which a damaged file changes."""
+    files = (f for f in folder.iterdir() if f.suffix in (".safetensors", ".json", ".jsonl"))
+    return identity(result={f.name: f for f in files if f.name not in (CHECKPOINT, TRAINED)})
 
 
 def fit(
@@ -136,7 +146,7 @@ class Loop:
 
     def run(self, folder: Path, key: str, progress: Progress | None) -> None:
         """Take the steps that are left, log and checkpoint on the way, and save the result."""
-        checkpoint, settings = folder / "checkpoint.safetensors", self.settings
+        checkpoint, settings = folder / CHECKPOINT, self.settings
         if self.writes:
             set_aside(folder, key)
         self.accelerator.wait_for_everyone()
@@ -157,7 +167,8 @@ class Loop:
             self.task.modules.load_state_dict(self.average.module.state_dict())
         if self.writes:
             self.task.save(folder)
-            write_json(folder / "trained.json", {"key": key, "steps": settings.steps})
+            record = {"key": key, "steps": settings.steps, "result": _result(folder)}
+            write_json(folder / TRAINED, record)
             checkpoint.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 
