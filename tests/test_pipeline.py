@@ -155,6 +155,16 @@ def test_changed_images_under_the_same_names_are_noticed(notebooks, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("notebooks")
+def test_a_damaged_artefact_is_made_again(tmp_path):
+    root = run_profile("toy", tmp_path / "run")
+    write_json(root / "01_one/metrics.json", {"seed": 5})
+    run_profile("toy", root, resume=True)
+    assert calls(root) == ["one", "two", "one"]
+    assert read_json(root / "metrics.json") == {"01_one": {"seed": 4}, "02_two": {"seed": 8}}
+
+
+@pytest.mark.slow
 def test_only_some_notebooks(notebooks, tmp_path):
     root = run_profile("toy", tmp_path / "run", only=["01"])
     assert calls(root) == ["one"]

@@ -105,14 +105,14 @@ def write_street(root: str | Path, config: StreetConfig, progress: Progress | No
             require(free, f"{root} is not empty and holds no street: choose another folder")
             write_json(note, street)
         known = read_json(note)
-        finished = known.pop("images", "")
+        drawn = known.pop("drawn", "")
         require(
             known == street,
             f"{root} holds a street of another configuration, or drawn by other code: choose "
             "another folder or delete it",
         )
         shots = list(plan_shots(config))
-        damaged = finished not in ("", _written(root, shots))
+        damaged = drawn not in ("", _written(root, shots))
         for count, shot in enumerate(shots, start=1):
             path = root / shot.folder / shot.name
             if damaged or not path.exists():
@@ -120,7 +120,8 @@ def write_street(root: str | Path, config: StreetConfig, progress: Progress | No
                     take(shot, config).save(file, "JPEG", quality=92, subsampling=0)
             if progress and (count % 50 == 0 or count == len(shots)):
                 progress("street", count, len(shots))
-        write_json(note, street | {"images": _written(root, shots)})
+        if damaged or not drawn:
+            write_json(note, street | {"drawn": _written(root, shots)})
     return root
 
 

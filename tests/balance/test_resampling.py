@@ -1,6 +1,7 @@
 """Images on disk: the same whatever the batch, the order or the interruptions."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -47,13 +48,15 @@ def test_images_of_other_settings_are_made_anew(generator, references, plan, tmp
     assert all(files(tmp_path)[name] != time for name, time in before.items())
 
 
-def test_a_damaged_image_is_made_anew(generator, references, plan, tmp_path):
-    path = synthesise(generator, references, plan, tmp_path, FAST)[0]
-    whole = open(path, "rb").read()  # noqa: SIM115
-    with open(path, "wb") as stream:
-        stream.write(b"torn")
+@pytest.mark.parametrize("damage", ["text", "cut", "bit"])
+def test_a_damaged_image_is_made_anew(damage, generator, references, plan, tmp_path):
+    path = Path(synthesise(generator, references, plan, tmp_path, FAST)[0])
+    whole = path.read_bytes()
+    turned = bytearray(whole)
+    turned[-30] ^= 1
+    path.write_bytes({"text": b"torn", "cut": whole[:-30], "bit": turned}[damage])
     synthesise(generator, references, plan, tmp_path, FAST)
-    assert open(path, "rb").read() == whole  # noqa: SIM115
+    assert path.read_bytes() == whole
 
 
 def test_unknown_labels_stop_before_anything_is_written(generator, references, plan, tmp_path):

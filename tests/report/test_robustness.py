@@ -107,6 +107,16 @@ def test_resuming_runs_only_what_is_missing_and_reports_the_same(subject, tmp_pa
         assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_damaged_result_is_measured_again(subject, tmp_path):
+    path, plan = tmp_path / "fna.json", replace(QUICK, attacks=("fna",))
+    evaluate(subject, tmp_path, plan)
+    whole = path.read_text()
+    first = json.loads(whole)["queries"]["ap"][0]
+    path.write_text(whole.replace(str(first), "77.7", 1))
+    assert evaluate(subject, tmp_path, plan).rankings["fna"].ap[0] == pytest.approx(first)
+    assert path.read_text() == whole
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"budget": Budget(steps=5)}, {"side": "gallery"}])
 def test_another_plan_does_not_reuse_a_result(subject, tmp_path, change):
     plan = replace(QUICK, attacks=("sma",))

@@ -124,6 +124,18 @@ def test_the_drawing_is_what_it_was():
     assert np.abs(found.flatten() - LOOKS).max() < 0.5
 
 
+@pytest.mark.parametrize("damage", ["bit", "gone"])
+def test_a_damaged_image_is_drawn_again(damage, street, tmp_path):
+    root = tmp_path / "street"
+    shutil.copytree(street, root)
+    image, whole = next(root.glob("query/*.jpg")), files(root)
+    turned = bytearray(image.read_bytes())
+    turned[-30] ^= 1
+    image.write_bytes(turned) if damage == "bit" else image.unlink()
+    write_street(root, SMALL)
+    assert files(root) == whole
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("do not touch")
     with pytest.raises(InputError, match="not empty"):

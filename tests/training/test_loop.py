@@ -104,6 +104,31 @@ def test_a_finished_folder_knows_its_key(tmp_path):
     assert not is_trained(tmp_path, "other")
 
 
+def turn_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["line.safetensors", "train_log.jsonl"])
+def test_a_damaged_result_is_not_one(name, tmp_path):
+    trained(tmp_path)
+    expected = (tmp_path / "line.safetensors").read_bytes()
+    turn_a_bit(tmp_path / name)
+    assert not is_trained(tmp_path, "k")
+    trained(tmp_path)
+    assert (tmp_path / "line.safetensors").read_bytes() == expected
+    assert is_trained(tmp_path, "k")
+
+
+def test_a_damaged_checkpoint_is_told_and_not_gone_on_with(tmp_path):
+    with pytest.raises(KilledError):
+        trained(tmp_path, progress=kill_at(5))
+    turn_a_bit(tmp_path / "checkpoint.safetensors")
+    with pytest.raises(InputError, match="is damaged"):
+        trained(tmp_path)
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_what_another_key_left_is_moved_not_used_and_not_lost(killed, tmp_path):
     expected = trained(tmp_path / "fresh")
