@@ -1,7 +1,7 @@
 """Fault campaign: whatever befalls a run, it ends with the bytes of an undisturbed one.
 
 `python -m tests.faults` takes hours with its 50 moments, `--moments 4` under one. It is no test and
-no part of CI. `--only kill full` chooses; `--csv` adds its rows to `figures/results/faults.csv`.
+no part of CI. `--only kill full` chooses, `--csv` adds its rows to `figures/results/faults.csv`.
 """
 
 import argparse
@@ -253,12 +253,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", nargs="+", help="kill, sweep, full, corrupt, clock; default all")
     parser.add_argument("--csv", action="store_true", help=f"add the rows to {RESULTS.name}")
+    parser.add_argument("more", nargs="*", help="options of `ddid run`, say -- --only 01 02")
     options = parser.parse_args()
     rows, draw = [], random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="faults") as folder:
         place = Path(folder)
         (place / "study.yaml").write_text(STUDY)
-        run = Job("run", ["run", "smoke", "--resume"], place)
+        run = Job("run", ["run", "smoke", "--resume", *options.more], place)
         sweep = Job("sweep", ["sweep", str(place / "study.yaml"), "--workers", "2"], place)
         faults = {
             "kill": ("kill -9, smoke run", killed, run),
