@@ -23,7 +23,7 @@ import pandas as pd
 import psutil
 
 from ddid.files import read_json
-from ddid.notebook import hardware
+from ddid.notebook import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "figures" / "results" / "faults.csv"
@@ -274,7 +274,7 @@ def main() -> None:
                 job.undisturbed()
             begin = time.monotonic()
             same = fault_of(job, options.moments, draw)
-            row = [name, options.moments, same, round(time.monotonic() - begin), hardware()]
+            row = [name, options.moments, same, round(time.monotonic() - begin), environment()["hardware"]]
             rows.append(row)
             print(*row, sep=", ", flush=True)
     table = pd.DataFrame(rows, columns=["fault", "moments", "same_bytes", "seconds", "hardware"])
