@@ -274,9 +274,8 @@ def main() -> None:
                 job.undisturbed()
             begin = time.monotonic()
             same = fault_of(job, options.moments, draw)
-            row = [name, options.moments, same, round(time.monotonic() - begin), environment()["hardware"]]
-            rows.append(row)
-            print(*row, sep=", ", flush=True)
+            seconds = round(time.monotonic() - begin)
+            rows.append([name, options.moments, same, seconds, environment()["hardware"]])
     table = pd.DataFrame(rows, columns=["fault", "moments", "same_bytes", "seconds", "hardware"])
     if options.csv:
         known = pd.read_csv(RESULTS) if RESULTS.is_file() else table[:0]
