@@ -23,13 +23,9 @@ KEPT = "kept"
 class Limits:
     """What passes the gate. Our choices, made on the procedural street."""
 
-    photographs: float = 0.9
-    """Share of held-out photographs that each of the judge's two limits lets pass; 1 asks
-    nothing."""
-    copy: float = 0.01
-    """Smallest root mean square thumbnail difference to a real training image, in [0, 1]."""
-    attempts: int = 3
-    """Seeds tried for an image before it is given up."""
+    photographs: float = 0.9  # share of held-out ones that pass each of two limits; 1: no limit
+    copy: float = 0.01  # smallest `nearest_difference` to a real training image, in [0, 1]
+    attempts: int = 3  # seeds tried for an image before it is given up
 
     def __post_init__(self) -> None:
         require(

@@ -74,14 +74,9 @@ def train_generator(
     folder: str | Path,
     progress: Progress | None = None,
 ) -> Generator:
-    """Train on real images, going on from what `folder` holds; the averaged weights are kept.
+    """Train on real images that `config` knows, going on from what `folder` holds.
 
-    Args:
-        real: images whose identities and cameras `config` knows, at its size.
-        config: the network.
-        training: settings.
-        folder: gets `generator.safetensors` and `generator.json`; a checkpoint until it is done.
-        progress: told the steps done.
+    `folder` gets the averaged weights, `generator.safetensors`, and `generator.json`.
 
     Raises:
         InputError: unknown labels, a start of other people or another architecture, or a loss that

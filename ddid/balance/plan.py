@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ddid.balance.bias import camera_counts, identity_bias
+from ddid.balance.bias import camera_counts
 from ddid.errors import require
 from ddid.seeds import seed_of
 
@@ -27,10 +27,8 @@ LIMIT = 1_000_000  # images; more is a mistyped threshold rather than a wish
 class Thresholds:
     """δ1 and δ2. The values are our choice: no source states the paper's."""
 
-    delta1: int = 20
-    """Fewest images an identity should have; the street's mean is 12."""
-    delta2: float = 0.5
-    """Largest share of an identity's images that one camera should have, in (0, 1]."""
+    delta1: int = 20  # fewest images an identity should have; the street's mean is 12
+    delta2: float = 0.5  # largest share of its images that one camera should have, in (0, 1]
 
     def __post_init__(self) -> None:
         count = type(self.delta1) is int and self.delta1 >= 0
@@ -40,19 +38,11 @@ class Thresholds:
 
 
 def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 0) -> pd.DataFrame:
-    """One row per image to synthesise.
+    """One row per image to synthesise, `COLUMNS`, ordered by pid; none if all is balanced.
 
     Our choice where the paper is silent: an image for the first rule goes to the camera that then
-    has fewest of the identity.
-
-    Args:
-        manifest: with real train rows.
-        thresholds: δ1 and δ2.
-        seed: a row's own seed depends on this, its identity, camera and number alone, so that
-            other thresholds leave its image as it is.
-
-    Returns:
-        Columns `COLUMNS`, ordered by pid; no row where there is nothing to balance.
+    has fewest of the identity. A row's seed depends on `seed`, identity, camera and number alone,
+    so that other thresholds leave its image as it is.
 
     Raises:
         InputError: no known camera, or thresholds that ask for more than `LIMIT` images.
@@ -89,18 +79,3 @@ def _wanted(cells: np.ndarray, images: int, limits: Thresholds) -> Iterator[tupl
     if cells.max() > limits.delta2 * cells.sum():
         dominant = int(cells.argmax())
         yield from ((c, ONE_CAMERA) for c in range(len(cells)) if c != dominant)
-
-
-def advice(manifest: pd.DataFrame, plan: pd.DataFrame) -> str:
-    """Whether a plan is worth a training, in a sentence.
-
-    Our choice: the suggested δ1 is the median of images per identity, so that the less
-    photographed half is filled and no more.
-    """
-    images = identity_bias(manifest)["images"]
-    told = f"{images.min()} to {images.max()} images an identity; delta1 = {images.median():.0f}"
-    if plan.empty:
-        return f"nothing to balance at these thresholds: {told} is the median, try more than that"
-    if plan["pid"].nunique() == len(images):
-        return f"every identity gets images, so the imbalance stays: {told} fills the poorer half"
-    return f"{len(plan)} images for {plan['pid'].nunique()} of {len(images)} identities"

@@ -79,14 +79,10 @@ def copy_test(real: ImageSet, made: ImageSet) -> dict[str, float]:
 def quality_report(
     real: ImageSet, synthetic: ImageSet, judge: Judge, seed: int = 0
 ) -> dict[str, float | None]:
-    """Measures of synthetic images beside the same measures of real ones.
+    """Measures of synthetic images beside the same measures of the generator's training images.
 
-    Args:
-        real: the generator's training images.
-        synthetic: what it made, before or after the gate.
-        judge: models trained on `real`. For an honest agreement rate give one that was not the
-            gate that chose `synthetic`: another seed will do.
-        seed: which half of the real images stands against the other.
+    For an honest agreement rate give a judge that was not the gate that chose `synthetic`: another
+    seed will do. `seed` says which half of the real images stands against the other.
 
     Returns:
         - `frechet_synthetic`, `frechet_real`: real ↔ synthetic, and one half of real ↔ the other;
@@ -114,10 +110,8 @@ def quality_report(
         report[f"{what}_agreement_unseen"] = new.mean().item() if len(new) else None
     for name, (one, other) in {"synthetic": (features, made), "real": halves}.items():
         report[f"frechet_{name}"] = frechet_distance(one, other)
-        report[f"precision_{name}"], report[f"recall_{name}"] = (
-            covered(other, one),
-            covered(one, other),
-        )
+        report[f"precision_{name}"] = covered(other, one)
+        report[f"recall_{name}"] = covered(one, other)
     return report | copy_test(real, synthetic)
 
 

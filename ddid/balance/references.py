@@ -39,7 +39,7 @@ class References:
     """Real images by identity and camera, and the colours of each camera."""
 
     def __init__(self, real: ImageSet, config: GeneratorConfig, device: torch.device) -> None:
-        """Measure the cameras' colours, a batch at a time.
+        """Measure the cameras' colours.
 
         Raises:
             InputError: images of another size, or identities that the generator does not know.

@@ -85,16 +85,8 @@ def resample(
 ) -> pd.DataFrame:
     """Synthesise every row of the plan; what the gate rejects gets a new seed, a few times.
 
-    Images already in `folder` are not made again, so a killed run goes on where it was.
-
-    Args:
-        generator: knows the plan's identities and cameras.
-        references: real images of the plan's identities and cameras.
-        plan: from `resampling_plan`.
-        folder: gets `NAME.png`, further attempts `NAME_rN.png`; rejected ones stay, to be seen.
-        sampling: how images are drawn.
-        gate: judge and limits.
-        progress: told the images done.
+    `folder` gets `NAME.png`, further attempts `NAME_rN.png`; rejected ones stay, to be seen. Images
+    already there are not made again, so a killed run goes on where it was.
 
     Returns:
         The drafts: the plan's columns, `attempt` from 0, `path`, `origin`, and `verdict`, `kept`

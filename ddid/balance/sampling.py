@@ -39,14 +39,7 @@ def karras_sigmas(
 def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, watch: Watch | None = None) -> Tensor:
     """EDM's second-order sampler without churn [summary]: 2·steps − 1 evaluations of `denoise`.
 
-    Args:
-        denoise: D(x; σ).
-        x: noisy images (B, …) at the first noise level.
-        sigmas: falling noise levels ending in 0, as `karras_sigmas`.
-        watch: told the denoised images at every step.
-
-    Returns:
-        Samples, shaped like `x`.
+    From noisy images `x` (B, …) at the first of the falling `sigmas` to samples at the last, 0.
     """
     for i, (now, after) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, now)
@@ -71,14 +64,10 @@ class Sampling:
     `sigma_max`, and shows it; `references` starts from noise and shows other images of person and
     place; `labels` starts from noise and shows nothing."""
     steps: int = 5
-    identity_weight: float = 1.0
-    """How strongly a sample follows its person; 1 is plain conditional sampling."""
-    camera_weight: float = 1.5
-    """How strongly it follows its camera."""
-    sigma_max: float = 20.0
-    """First noise level. A translation keeps what noise of this level leaves of its start."""
-    sigma_min: float = 0.1
-    """Last level the network is asked at; EDM's 0.002 asks for noise that nobody sees."""
+    identity_weight: float = 1.0  # how strongly a sample follows its person; 1: unguided
+    camera_weight: float = 1.5  # … its camera
+    sigma_max: float = 20.0  # a translation keeps what noise of this level leaves of its start
+    sigma_min: float = 0.1  # last level the network is asked at; EDM's 0.002 is seen by nobody
     batch: int = 64
 
     def __post_init__(self) -> None:
@@ -88,8 +77,7 @@ class Sampling:
         require(self.batch >= 1, f"sampling batches of {self.batch}: give at least 1")
         require(
             0 < self.sigma_min < self.sigma_max,
-            f"sampling from noise level {self.sigma_max} down to {self.sigma_min}: "
-            "the first must be the larger, both positive",
+            f"sampling from σ = {self.sigma_max} to {self.sigma_min}: give falling positive levels",
         )
 
     @property
