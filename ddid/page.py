@@ -141,7 +141,9 @@ def serve(run: str | Path, port: int = 8866, *, browser: bool = True) -> None:
     root = from_here(run)
     models = root / "03_adversarial_meta_training" / "models"
     require(models.is_dir(), f"{models} is missing: give the folder of a run, such as runs/demo")
-    sys.stdout.write(f"explorer of {root}: http://localhost:{port}/ (Ctrl-C ends it)\n")
+    sys.stdout.write(
+        f"explorer of {root}: http://localhost:{port}/, on this machine only (Ctrl-C ends it)\n"
+    )
     sys.stdout.flush()
     cells = [
         nbformat.v4.new_markdown_cell(f"# Attack explorer: {root.name}"),

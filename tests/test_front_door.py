@@ -61,18 +61,3 @@ def test_wrong_settings_are_one_sentence(people, tmp_path):
         ddid.train("nothing", people, out=tmp_path, steps=1)
     with pytest.raises(InputError, match="eps"):
         ddid.evaluate(lambda x: x.flatten(1), people, people, out=tmp_path, eps=8)
-
-
-@pytest.mark.slow
-def test_the_ten_lines(tmp_path):
-    from ddid.street.street import StreetConfig, write_street
-
-    write_street(tmp_path / "data", StreetConfig(train_identities=6, test_identities=6))
-    train, query, gallery = ddid.read_data(tmp_path / "data").images(size=(32, 16))
-    more = ddid.balanced(train, out=tmp_path / "balance", steps=2, delta1=8)
-    assert len(more) >= len(train)
-    net = ddid.train("metric_at", more, out=tmp_path / "net", steps=2, identities=4)
-    result = ddid.audit(net, query, gallery, out=tmp_path / "audit", steps=2)
-    assert {"clean", "fna", "worst"} <= set(result.table().index)
-    assert isinstance(result.flags, list)
-    assert ddid.explore({"mine": net}, query, gallery).children

@@ -31,9 +31,7 @@ RUN_BY = {
     "ddid run smoke --out runs/first": "test_a_killed_run_resumes_to_the_same_metrics",
     "ddid run smoke --out runs/first --resume": "test_a_killed_run_resumes_to_the_same_metrics",
     "make test": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
-    "make figures": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
-    "make bench": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
-    "make bench-speed": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
+    "make explore": "test_make_knows_the_targets_that_cannot_run_inside_a_test",
     "make lab": "test_make_lab_serves_the_notebooks",
     "papermill notebooks/01_bias_analysis.ipynb 01.ipynb "
     "-f notebooks/profiles/smoke.yaml -p seed 3": "test_a_notebook_runs_alone_from_anywhere",
@@ -141,6 +139,14 @@ def test_own_model_is_audited(tmp_path):
 
 
 @pytest.mark.xdist_group("mine")
+def test_the_ten_lines_of_python(tmp_path):
+    (source,) = re.findall(r"```python\n(import ddid\n.*?)```", README, re.DOTALL)
+    source = source.replace("steps=300", "steps=2").replace("delta1=8", "delta1=8, steps=2")
+    write_street(tmp_path / "my_data", StreetConfig(train_identities=6, test_identities=6))
+    assert "worst" in shell(f"{sys.executable} -c {shlex.quote(source)}", folder=tmp_path)
+
+
+@pytest.mark.xdist_group("mine")
 def test_a_notebook_runs_alone_from_anywhere(tmp_path):
     books = REPOSITORY / "notebooks"
     shell(
@@ -176,6 +182,9 @@ def test_make_lab_serves_the_notebooks():
     assert "is running at" in served
 
 
-@pytest.mark.parametrize("target", ["test", "check", "figures", "bench", "bench-speed"])
+TARGETS = ["test", "check", "explore", "figures", "bench", "bench-speed"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_knows_the_targets_that_cannot_run_inside_a_test(target):
     assert str(VENV) in shell(f"make -n VENV={VENV} {target}")

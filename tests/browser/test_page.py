@@ -186,7 +186,8 @@ def test_the_explorer_as_a_page(chromium, run_folder, tmp_path):
     command = ["-m", "ddid", "explore", str(run_folder), f"--port={port}", "--no-browser"]
     log = tmp_path / "server.log"
     with serving(command, f"http://localhost:{port}/voila/static/voila.js", log):
-        assert f"{run_folder}: http://localhost:{port}/ " in log.read_text()
+        told = f"{run_folder}: http://localhost:{port}/, on this machine only"
+        assert told in log.read_text()
         with opened(chromium, f"http://localhost:{port}") as page:
             choices_change_the_picture(page)
             for width in (1280, 390):
