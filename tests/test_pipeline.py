@@ -224,11 +224,9 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 @pytest.mark.usefixtures("notebooks")
 def test_a_damaged_record_is_one_sentence(tmp_path, content):
     root = run_profile("toy", tmp_path / "run", only=["01"])
-    for name in ("01_one/metrics.json", "01_one/state.json"):
-        (root / name).write_bytes(content.encode("latin-1"))
-        with pytest.raises(InputError, match="delete it and start again"):
-            run_profile("toy", root, only=["01"])
-        (root / name).unlink()
+    (root / "01_one/state.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match="delete it and start again"):
+        run_profile("toy", root, only=["01"])
 
 
 def test_what_is_left_is_told_only_if_it_is_known(tmp_path):
