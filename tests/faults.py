@@ -160,12 +160,12 @@ def disturbed(
             disturb(process, folder)
             count += 1
             print(f"  {job.name}: moment {moments - left + count}, {wait:.0f} s", flush=True)
-            lost = [name for name, was in kept.items() if finished(folder).get(name) != was]
-            assert not lost, f"finished work is gone: {lost[:3]}"
+            lost = kept.items() - finished(folder).items()
+            assert not lost, f"finished work is gone: {lost}"
         job.finish(folder, **env())
-        harmless += count * job.same(folder)
-        left -= count
-        if job.same(folder):
+        same = job.same(folder)
+        harmless, left = harmless + count * same, left - count
+        if same:
             shutil.rmtree(folder)
     return harmless
 

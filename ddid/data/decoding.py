@@ -22,6 +22,7 @@ FORMATS = ("JPEG", "PNG")  # what the layouts hold; every other decoder is a way
 LARGEST = 2**24  # pixels: 500 times a person's crop; decoding more is a fault or an attack
 DECODERS = 4  # our choice: PIL releases the interpreter lock; more threads gain nothing on a laptop
 CHUNK = 512  # images decoded ahead of the consumer
+SUM = 16  # bytes of the digest that ends a file of decoded images
 
 
 def load_images(
@@ -46,19 +47,24 @@ def mapped_images(
 ) -> Tensor:
     """The same, memory-mapped from a file in `cache` that is written on first use.
 
-    The file holds while the images keep their names, sizes and times of change.
+    The file holds while the images keep their names, sizes and times of change, and it its digest.
     """
     stamp = _digest([_stat(path) for path in paths])
     file = cache / f"{_digest([paths, size])}.safetensors"
-    if _stamp(file) != stamp:
+    if not _holds(file, stamp):
         cache.mkdir(parents=True, exist_ok=True)
         needed = _needed(len(paths), size, shutil.disk_usage(cache).free, "disk")
         tensor = {"dtype": "U8", "shape": [len(paths), 3, *size], "data_offsets": [0, needed]}
-        header = json.dumps({"__metadata__": {"stamp": stamp}, "images": tensor}).encode()
+        digest = {"dtype": "U8", "shape": [SUM], "data_offsets": [needed, needed + SUM]}
+        content = {"__metadata__": {"stamp": stamp}, "images": tensor, "digest": digest}
+        header = json.dumps(content).encode()
+        found = hashlib.blake2b(header, digest_size=SUM)
         with atomic_write(file) as temporary, temporary.open("wb") as stream:
             stream.write(len(header).to_bytes(8, "little") + header)
             for pixels in _decoded(paths, size, progress):
+                found.update(pixels.tobytes())
                 stream.write(pixels.tobytes())
+            stream.write(found.digest())
     with safe_open(file, "pt") as found:
         return found.get_tensor("images")
 
@@ -156,12 +162,22 @@ def _stat(path: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _stamp(file: Path) -> str:
+def _holds(file: Path, stamp: str) -> bool:
+    """Whether a file is of images of this stamp, and undamaged."""
     try:
         with safe_open(file, "pt") as found:
-            return (found.metadata() or {}).get("stamp", "")
+            if (found.metadata() or {}).get("stamp") != stamp:
+                return False
     except (FileNotFoundError, SafetensorError):
-        return ""
+        return False
+    digest = hashlib.blake2b(digest_size=SUM)
+    with file.open("rb") as stream:
+        left = os.fstat(stream.fileno()).st_size - 8 - SUM
+        stream.seek(8)
+        while part := stream.read(min(left, 2**20)):
+            digest.update(part)
+            left -= len(part)
+        return digest.digest() == stream.read()
 
 
 def _digest(content: object) -> str:

@@ -98,6 +98,20 @@ def test_mapped_pixels_equal_loaded_ones_and_writing_to_them_harms_nothing(pictu
     assert torch.equal(mapped_images(pictures[0], (8, 4), tmp_path), pictures[1])
 
 
+@pytest.mark.parametrize("place", [-30, -3, 20])
+def test_damaged_pixels_are_decoded_again(pictures, tmp_path, place):
+    from ddid.data.decoding import mapped_images
+
+    mapped_images(pictures[0], (8, 4), tmp_path / "decoded")
+    (file,) = (tmp_path / "decoded").iterdir()
+    whole = file.read_bytes()
+    content = bytearray(whole)
+    content[place] ^= 1
+    file.write_bytes(content)
+    assert torch.equal(mapped_images(pictures[0], (8, 4), tmp_path / "decoded"), pictures[1])
+    assert file.read_bytes() == whole
+
+
 def test_rounding_to_8_bits_is_its_own_inverse():
     pixels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_uint8(to_unit(pixels)), pixels)
