@@ -142,7 +142,7 @@ def test_own_model_is_audited(tmp_path):
 def test_the_ten_lines_of_python(tmp_path):
     (source,) = re.findall(r"```python\n(import ddid\n.*?)```", README, re.DOTALL)
     source = source.replace("steps=300", "steps=2").replace("delta1=8", "delta1=8, steps=2")
-    write_street(tmp_path / "my_data", StreetConfig(train_identities=6, test_identities=6))
+    write_street(tmp_path / "my_data", StreetConfig(train_identities=16, test_identities=4))
     assert "worst" in shell(f"{sys.executable} -c {shlex.quote(source)}", folder=tmp_path)
 
 
