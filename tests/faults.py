@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,9 +28,8 @@ from ddid.notebook import environment
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "figures" / "results" / "faults.csv"
 COMPARED = {".csv", ".json", ".npz", ".png", ".jpg", ".safetensors"}
-OF_A_RUN = {"state.json", "environment.json", "parameters.json"}  # times and places
+ASIDE = {"figures", "before", "decoded", "state.json", "environment.json", "parameters.json"}
 KILLS = 4  # of one folder, before it may end
-DAY = 86400
 STUDY = """
 profile: smoke
 notebooks: [01_bias_analysis, 03_adversarial_meta_training]
@@ -41,9 +40,8 @@ gather: [{record: 03_adversarial_meta_training.recipes, levels: [recipe, measure
 """
 OTHER_CLOCK = """
 import os, time
-shift, now, now_ns = float(os.environ["SHIFT"]), time.time, time.time_ns
+shift, now = float(os.environ["SHIFT"]), time.time
 time.time = lambda: now() + shift
-time.time_ns = lambda: now_ns() + int(shift * 1e9)
 """
 
 
@@ -62,14 +60,14 @@ class Job:
         log = self.place.joinpath(f"{folder.name}.log").open("ab")
         command = [sys.executable, "-m", "ddid", *self.command, "--out", str(folder)]
         env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-        return subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
-        )
+        given = {"cwd": ROOT, "env": env, "stdout": log, "stderr": log}
+        return subprocess.Popen(command, start_new_session=True, **given)
 
     def told(self, folder: Path) -> str:
-        """The last line that was printed."""
+        """The last line that was printed, which is printed here too."""
         text = self.place.joinpath(f"{folder.name}.log").read_text(errors="replace")
-        return (text.strip().splitlines() or [""])[-1]
+        print("   ", said := (text.strip() or "nothing").splitlines()[-1], flush=True)
+        return said
 
     def undisturbed(self) -> None:
         """Run it in peace, and remember what it left."""
@@ -80,45 +78,38 @@ class Job:
 
     def finish(self, folder: Path, **env: str) -> None:
         """Go on to the end, deleting the files that a sentence asks to delete."""
-        for _ in range(5):
-            if self.start(folder, **env).wait() == 0:
-                return
+        if self.start(folder, **env).wait():
             said = self.told(folder)
             named = [path for path in folder.rglob("*") if path.is_file() and str(path) in said]
-            print(f"    {said}", flush=True)
             assert named, f"{self.name} does not go on: {said}"
             for path in named:
                 path.unlink()
-        raise AssertionError(f"{self.name} does not end")
+            self.finish(folder, **env)
 
     def same(self, folder: Path) -> bool:
         """Whether a folder holds what the undisturbed one does, and no temporaries."""
-        found = contents(folder)
-        wrong = {k for k in found.keys() | self.clean.keys() if found.get(k) != self.clean.get(k)}
-        wrong |= {str(path) for path in folder.rglob("*.writing-*")}
-        for name in sorted(wrong):
-            print(f"    differs: {name}", flush=True)
-        return not wrong
+        differ = {name for name, _ in contents(folder).items() ^ self.clean.items()}
+        differ |= {str(path) for path in folder.rglob("*.writing-*")}
+        print(*[f"    differs: {name}\n" for name in sorted(differ)], sep="", end="", flush=True)
+        return not differ
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digests of the files that are results."""
-    return {str(p.relative_to(folder)): digest(p) for p in results(folder)}
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def results(folder: Path) -> list[Path]:
-    """Files whose bytes the seed determines; not pictures of times, and not what is set aside."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        aside = {"figures", "before", "decoded"} & set(parts) or any(p[0] == "." for p in parts)
-        if path.is_file() and path.suffix in COMPARED and path.name not in OF_A_RUN and not aside:
-            found.append(path)
+    """Digests of the files whose bytes the seed determines, less what is set aside."""
+    found = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        aside = ASIDE & {*name.parts} or any(part[0] == "." for part in name.parts)
+        if path.is_file() and path.suffix in COMPARED and not aside:
+            found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def finished(folder: Path) -> dict[str, str]:
+    """The same of the notebooks that ended."""
+    states = folder.rglob("*/state.json")
+    ended = [path.parent for path in states if read_json(path).get("finished")]
+    return {f"{each}/{name}": digest for each in ended for name, digest in contents(each).items()}
 
 
 def kill(process: subprocess.Popen[bytes], whole: bool) -> None:
@@ -126,18 +117,9 @@ def kill(process: subprocess.Popen[bytes], whole: bool) -> None:
     tree = psutil.Process(process.pid).children(recursive=True) if whole else []
     os.killpg(process.pid, signal.SIGKILL)
     for child in tree:
-        try:
+        with suppress(psutil.NoSuchProcess):
             child.kill()
-        except psutil.NoSuchProcess:
-            continue
     process.wait()
-
-
-def ends_before(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    try:
-        return process.wait(seconds) is not None
-    except subprocess.TimeoutExpired:
-        return False
 
 
 def disturbed(
@@ -150,11 +132,12 @@ def disturbed(
 ) -> int:
     """Disturb runs at random moments, at most `KILLS` each; returns how many were harmless."""
     left, harmless = moments, 0
-    while left > 0:
+    while left:
         folder, count = place / f"{job.name}_{left}", 0
         while count < min(KILLS, left):
             process, wait = job.start(folder, **env()), draw.uniform(0, job.seconds / 2)
-            if ends_before(process, wait):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(wait)
                 break
             kept = finished(folder)
             disturb(process, folder)
@@ -170,61 +153,47 @@ def disturbed(
     return harmless
 
 
-def finished(folder: Path) -> dict[str, str]:
-    """Results of the notebooks that ended."""
-    states = [path for path in folder.rglob("*/state.json") if "before" not in path.parts]
-    ended = [path.parent for path in states if read_json(path).get("finished")]
-    return {str(path): digest(path) for each in ended for path in results(each)}
-
-
 def killed(job: Job, moments: int, draw: random.Random) -> int:
     return disturbed(job, moments, draw, lambda p, _: kill(p, draw.random() < 0.5), job.place)
 
 
 def full_disk(job: Job, moments: int, draw: random.Random) -> int:
-    """A file takes all the room there is until the run stops."""
+    """A file takes all the room until the run stops. Not root: `unshare -rm python -m …`."""
 
     def fill(process: subprocess.Popen[bytes], folder: Path) -> None:
         ballast = folder.parent / "ballast"
-        with ballast.open("wb") as stream:
+        with ballast.open("wb", buffering=0) as stream:
             while process.poll() is None:
-                room, size = os.statvfs(folder.parent), os.fstat(stream.fileno()).st_size
-                if room.f_bavail:
-                    os.posix_fallocate(stream.fileno(), size, room.f_bavail * room.f_frsize)
+                with suppress(OSError):
+                    while stream.write(bytes(2**20)):
+                        pass
                 time.sleep(0.05)
         ballast.unlink()
-        print(f"    {job.told(folder)}", flush=True)
+        job.told(folder)
 
-    with small_disk(job.place / "disk") as disk:
-        return disturbed(job, moments, draw, fill, disk)
-
-
-@contextmanager
-def small_disk(place: Path) -> Iterator[Path]:
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(place)]
-    subprocess.run(mount, check=True)  # not root: `unshare -rm python -m tests.faults`
+    disk = job.place / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(disk)], check=True)
     try:
-        yield place
+        return disturbed(job, moments, draw, fill, disk)
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def corrupted(job: Job, moments: int, draw: random.Random) -> int:
     """Of a finished run, a file is cut or one bit of it turned, at the same time of change."""
     folder, harmless = job.place / f"{job.name}_clean", 0
     for _ in range(moments):
-        kinds: dict[tuple[str, str], list[Path]] = {}
-        for path in [*results(folder), *folder.glob("*/state.json"), *folder.glob("decoded/*")]:
-            kinds.setdefault((path.parent.name, path.suffix), []).append(path)
-        path = draw.choice(draw.choice(sorted(kinds.values())))
+        files = [folder / name for name in job.clean]
+        files += [*folder.glob("*/state.json"), *folder.glob("decoded/*.safetensors")]
+        parent = draw.choice(sorted({path.parent for path in files}))
+        path = draw.choice([path for path in files if path.parent == parent])
         was, content = path.stat(), bytearray(path.read_bytes())
         place, cut = draw.randrange(len(content)), draw.random() < 0.3
         content[place] ^= 1 << draw.randrange(8)
         path.write_bytes(content[:place] if cut else content)
         os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
-        how = "cut at" if cut else "a bit turned in"
-        print(f"  {path.relative_to(folder)}: {how} byte {place}", flush=True)
+        print(f"  {path.relative_to(folder)}: {place} {'cut' if cut else 'bit'}", flush=True)
         job.finish(folder)
         harmless += job.same(folder)
     return harmless
@@ -236,13 +205,12 @@ def other_clock(job: Job, moments: int, draw: random.Random) -> int:
 
     def env() -> dict[str, str]:
         python = os.pathsep.join([str(job.place), os.environ.get("PYTHONPATH", str(ROOT))])
-        return {"PYTHONPATH": python, "SHIFT": str(draw.uniform(-400, 400) * DAY)}
+        return {"PYTHONPATH": python, "SHIFT": str(draw.uniform(-4e7, 4e7))}
 
     def disturb(process: subprocess.Popen[bytes], folder: Path) -> None:
         kill(process, whole=True)
-        for path in folder.rglob("*"):
-            if path.is_file():
-                os.utime(path, times=(then := time.time() + draw.uniform(-9, 9) * DAY, then))
+        for path in filter(Path.is_file, folder.rglob("*")):
+            os.utime(path, times=(then := time.time() + draw.uniform(-8e5, 8e5), then))
 
     return disturbed(job, moments, draw, disturb, job.place, env)
 
@@ -255,7 +223,7 @@ def main() -> None:
     parser.add_argument("--csv", action="store_true", help=f"add the rows to {RESULTS.name}")
     parser.add_argument("more", nargs="*", help="options of `ddid run`, say -- --only 01 02")
     options = parser.parse_args()
-    rows, draw = [], random.Random(options.seed)
+    rows, draw, hardware = [], random.Random(options.seed), environment()["hardware"]
     with tempfile.TemporaryDirectory(prefix="faults") as folder:
         place = Path(folder)
         (place / "study.yaml").write_text(STUDY)
@@ -272,15 +240,11 @@ def main() -> None:
             name, fault_of, job = faults[fault]
             if not job.clean:
                 job.undisturbed()
-            begin = time.monotonic()
-            same = fault_of(job, options.moments, draw)
-            seconds = round(time.monotonic() - begin)
-            rows.append([name, options.moments, same, seconds, environment()["hardware"]])
+            begin, same = time.monotonic(), fault_of(job, options.moments, draw)
+            rows.append([name, options.moments, same, round(time.monotonic() - begin), hardware])
     table = pd.DataFrame(rows, columns=["fault", "moments", "same_bytes", "seconds", "hardware"])
     if options.csv:
-        known = pd.read_csv(RESULTS) if RESULTS.is_file() else table[:0]
-        table = pd.concat([known[~known["fault"].isin(table["fault"])], table])
-        table.to_csv(RESULTS, index=False)
+        table.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
     print(table.to_string(index=False))
 
 
