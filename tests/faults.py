@@ -1,7 +1,6 @@
 """Fault campaign: whatever befalls a run, it ends with the bytes of an undisturbed one.
 
-`python -m tests.faults` takes hours with its 50 moments, `--moments 4` under one. It is no test and
-no part of CI. `--only kill full` chooses, `--csv` adds its rows to `figures/results/faults.csv`.
+`python -m tests.faults` takes hours, `python -m tests.faults --moments 4` less than one. No test.
 """
 
 import argparse
@@ -107,8 +106,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def finished(folder: Path) -> dict[str, str]:
     """The same of the notebooks that ended."""
-    states = folder.rglob("*/state.json")
-    ended = [path.parent for path in states if read_json(path).get("finished")]
+    ended = [p.parent for p in folder.rglob("*/state.json") if read_json(p).get("finished")]
     return {f"{each}/{name}": digest for each in ended for name, digest in contents(each).items()}
 
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ddid.errors import InputError
+from ddid.files import lock
 from ddid.profiles import PROFILES
 from ddid.street.street import StreetConfig, write_street
 from ddid.study import STUDIES, cells_of, read_study
@@ -159,6 +160,15 @@ def test_settings_overrule_a_study_and_single_values_become_lists(study):
     plans = [list(cell.plans.values()) for cell in cells]
     assert {draw["seed"] for draw, _ in plans} == {5}
     assert {tuple(train["recipes"]) for _, train in plans} == {("none",), ("mine",)}
+
+
+def test_two_sweeps_do_not_share_a_folder(study, tmp_path):
+    with (
+        lock(tmp_path / "out"),
+        pytest.raises(InputError, match=rf"in use by process {os.getpid()} on \w* since"),
+    ):
+        run_study(read_study(str(study())), tmp_path / "out")
+    assert not (tmp_path / "out/steps").exists()
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 import json
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from ddid.metric.ranking import rank
 from ddid.model import embed as embed_all
 from ddid.report import robustness
 from ddid.report.robustness import Plan, attack_images, evaluate
-from ddid.report.subject import Subject
+from ddid.report.subject import Subject, load_factory
 
 QUICK = Plan(attacks=("fna", "sma", "ifgsm"), budget=Budget(steps=4))
 
@@ -199,6 +201,20 @@ def test_unknown_attacks_and_a_missing_surrogate_are_told(subject, tmp_path):
         Plan(attacks=("pgd",))
     with pytest.raises(InputError, match="surrogate"):
         evaluate(subject, tmp_path, Plan(attacks=("transfer",)))
+
+
+def test_a_budget_of_parts_of_a_level_is_refused():
+    with pytest.raises(InputError, match=r"eps is 0\.9/255.*give whole levels"):
+        Plan(budget=Budget(eps=0.9 / 255))
+
+
+def test_a_file_beside_the_data_shadows_no_package(tmp_path, monkeypatch):
+    (tmp_path / "ours.py").write_text("import torch\nload = torch.nn.Identity\n")
+    (tmp_path / "kornia.py").write_text("load = None\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert isinstance(load_factory("ours:load"), nn.Identity)
+    assert find_spec("kornia").origin != str(tmp_path / "kornia.py")
 
 
 class Mended(nn.Module):
