@@ -185,15 +185,15 @@ def load_generator(folder: str | Path) -> Generator:
         f"{folder}/generator.json is not of format {FORMAT}: move {folder} away and train "
         "the generator again",
     )
-    found = description["config"]
-    lists = {name: tuple(found[name]) for name in ("identities", "cameras", "channels")}
-    config = GeneratorConfig(**found | lists)
-    denoiser = Denoiser(ReferenceUNet(config), sigma_data=1.0)
-    path = folder / "generator.safetensors"
     try:
-        denoiser.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
+        found = description["config"]
+        lists = {name: tuple(found[name]) for name in ("identities", "cameras", "channels")}
+        config = GeneratorConfig(**found | lists)
+        denoiser = Denoiser(ReferenceUNet(config), sigma_data=1.0)
+        denoiser.load_state_dict(load_file(folder / "generator.safetensors"))
+    except (LookupError, TypeError, ArithmeticError, OSError, RuntimeError, SafetensorError) as e:
         raise InputError(
-            f"{path} is missing, damaged or of another architecture: train the generator again"
-        ) from error
+            f"{folder} misses a file, is damaged or of another architecture: train the generator "
+            "again"
+        ) from e
     return Generator(denoiser.eval(), config)
