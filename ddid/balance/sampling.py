@@ -65,8 +65,8 @@ class Sampling:
     place; `labels` starts from noise and shows nothing."""
     steps: int = 5
     identity_weight: float = 1.0  # how strongly a sample follows its person; 1: unguided
-    camera_weight: float = 1.5  # … its camera
-    sigma_max: float = 20.0  # a translation keeps what noise of this level leaves of its start
+    camera_weight: float = 2.0  # … its camera
+    sigma_max: float = 5.0  # a translation keeps what this leaves; training seldom has more
     sigma_min: float = 0.1  # last level the network is asked at; EDM's 0.002 is seen by nobody
     batch: int = 64
 
