@@ -39,7 +39,6 @@ figures: demo
 
 bench: $(READY)
 	$(BIN)/ddid sweep defenses --csv figures/results/defenses.csv
-	$(BIN)/ddid sweep balancing --csv figures/results/balancing.csv
 
 bench-speed: $(READY)
 	$(BIN)/python -m tests.benchmarks.speed

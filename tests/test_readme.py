@@ -76,7 +76,7 @@ def test_make_demo_keeps_its_promises(demo):
         assert (root / name / f"{name}.ipynb").is_file()
         assert list((root / name / "figures").glob("*.png"))
         assert name in read_json(root / "metrics.json")
-    for words in ("executed notebooks", "metrics.json", "figures", "FNA", "DDID", "Gini"):
+    for words in ("executed notebooks", "metrics.json", "figures", "fna", "ddid", "gini"):
         assert words in printed
 
 
