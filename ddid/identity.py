@@ -70,6 +70,7 @@ class _Walk:
         self.met: dict[int, int] = {}
 
     def add(self, value: Any) -> None:
+        """A value of any kind, with its type, so that 1 and True differ."""
         kind = type(value)
         self.words.append(kind.__qualname__)
         if isinstance(value, PLAIN) or (kind.__module__ == "torch" and not hasattr(value, "numel")):

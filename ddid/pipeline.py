@@ -174,6 +174,7 @@ class _Clock:
         self.begin(1)
 
     def begin(self, number: int) -> None:
+        """Notebook `number`, counted from 1, starts now."""
         self.number, self.began = number, time.monotonic()
 
     def seconds(self) -> float:

@@ -34,11 +34,13 @@ class _Reverse(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: float) -> Tensor:
+        """The features (B, D) themselves."""
         ctx.weight = weight
         return features.view_as(features)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient (B, D), turned round and weighed."""
         return -ctx.weight * gradients[0], None
 
 
