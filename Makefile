@@ -7,8 +7,8 @@ OUT ?= runs/$(PROFILE)
 LAB_OPTIONS ?=
 INDEX := /lab/tree/notebooks/README.md?factory=Markdown%20Preview
 READY := $(VENV)/ready
-# One thread a test process: the tests run in parallel processes instead.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+# One thread a test process: the tests run in parallel processes instead, each file in one of them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo lab explore test check lint bench bench-speed figures format clean
 

@@ -69,7 +69,6 @@ def demo(tmp_path_factory):
     return root, printed
 
 
-@pytest.mark.xdist_group("demo")
 def test_make_demo_keeps_its_promises(demo):
     root, printed = demo
     for name in notebook_names():
@@ -80,7 +79,6 @@ def test_make_demo_keeps_its_promises(demo):
         assert words in printed
 
 
-@pytest.mark.xdist_group("demo")
 def test_balancing_and_attacks_go_the_way_they_must(demo):
     metrics = read_json(demo[0] / "metrics.json")
     resampling = metrics["02_diffusion_resampling"]
@@ -94,7 +92,6 @@ def test_balancing_and_attacks_go_the_way_they_must(demo):
             assert attacks[name]["mAP"] <= attacks["clean"]["mAP"]
 
 
-@pytest.mark.xdist_group("demo")
 def test_a_killed_run_resumes_to_the_same_metrics(demo, tmp_path):
     root = tmp_path / "run"
     training = root / "03_adversarial_meta_training"
@@ -108,7 +105,6 @@ def test_a_killed_run_resumes_to_the_same_metrics(demo, tmp_path):
     assert read_json(root / "metrics.json") == read_json(demo[0] / "metrics.json")
 
 
-@pytest.mark.xdist_group("mine")
 def test_own_data_in_market_layout(tmp_path):
     config = StreetConfig(train_identities=20, test_identities=8, domain="campus", seed=9)
     mine = write_street(tmp_path / "mine", config)
@@ -123,7 +119,6 @@ def test_own_data_in_market_layout(tmp_path):
     assert all(Path(path).is_relative_to(mine) for path in manifest["path"])
 
 
-@pytest.mark.xdist_group("mine")
 def test_own_model_is_audited(tmp_path):
     source = re.search(r"```python\n(# my_model.py\n.*?)```", README, re.DOTALL)[1]
     (tmp_path / "my_model.py").write_text(source)
@@ -138,7 +133,6 @@ def test_own_model_is_audited(tmp_path):
     assert (tmp_path / "runs/audit/audit.html").is_file()
 
 
-@pytest.mark.xdist_group("mine")
 def test_the_ten_lines_of_python(tmp_path):
     (source,) = re.findall(r"```python\n(import ddid\n.*?)```", README, re.DOTALL)
     source = source.replace("steps=300", "steps=2").replace("delta1=8", "delta1=8, steps=2")
@@ -146,7 +140,6 @@ def test_the_ten_lines_of_python(tmp_path):
     assert "worst" in shell(f"{sys.executable} -c {shlex.quote(source)}", folder=tmp_path)
 
 
-@pytest.mark.xdist_group("mine")
 def test_a_notebook_runs_alone_from_anywhere(tmp_path):
     books = REPOSITORY / "notebooks"
     shell(
@@ -157,7 +150,6 @@ def test_a_notebook_runs_alone_from_anywhere(tmp_path):
     assert read_json(tmp_path / "run/01_bias_analysis/parameters.json")["seed"] == 3
 
 
-@pytest.mark.xdist_group("mine")
 def test_an_unknown_parameter_stops_a_notebook_alone(tmp_path):
     books = REPOSITORY / "notebooks"
     command = f"papermill {books}/01_bias_analysis.ipynb 01.ipynb -p sede 3 -p out {tmp_path}/run"
@@ -165,7 +157,6 @@ def test_an_unknown_parameter_stops_a_notebook_alone(tmp_path):
     assert "did you mean `seed`" in (tmp_path / "01.ipynb").read_text()
 
 
-@pytest.mark.xdist_group("mine")
 def test_make_lab_serves_the_notebooks():
     options = "--no-browser --allow-root --ServerApp.port=0"
     command = ["make", f"VENV={VENV}", f"LAB_OPTIONS={options}", "lab"]

@@ -169,9 +169,9 @@ def compare_budgets(curves: pd.DataFrame, slack: float) -> list[Verdict]:
 
 def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
     """Who knows more hurts more: gradient over noise, white box over black box and transfer, the
-    gallery over none."""
-    scores = {name: metrics["mAP"] for name, metrics in found.summary().items()}
-    scores["white box"] = min(scores[n] for n in scores if n in attack_names("standard"))
+    gallery over none. By the queries that both were asked: of `dear_queries` there are fewer."""
+    ap = found.queries().pivot(index="query", columns="attack", values="ap")
+    standard = [name for name in attack_names("standard") if name in ap]
     less = "which sees less, does not beat the white box"
     pairs = {  # check: what knows more, what knows less, by how much that may win, what should hold
         "noise": ("fna", "noise", -1e-9, "a gradient attack hurts more than noise of its size"),
@@ -181,8 +181,10 @@ def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
     }
     verdicts = []
     for check, (more, fewer, margin, finding) in pairs.items():
-        evidence = {name: scores[name] for name in (more, fewer)}
-        passed = scores[more] <= scores[fewer] + margin
+        scores = ap.dropna(subset=[name for name in (more, fewer) if name in ap]).mean()
+        scores["white box"] = scores[standard].min()
+        evidence = {name: float(scores[name]) for name in (more, fewer)}
+        passed = evidence[more] <= evidence[fewer] + margin
         verdicts.append(Verdict(check, passed, finding, evidence))
     return verdicts
 

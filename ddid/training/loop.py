@@ -140,8 +140,7 @@ class Loop:
         )
         self.average, self.kept = None, nn.ModuleDict({"learnt": task.modules})
         if settings.average:
-            follow = partial(follow_weights, settings.average)
-            self.average = AveragedModel(task.modules, multi_avg_fn=follow, use_buffers=True)
+            self.average = AveragedModel(task.modules, multi_avg_fn=self.follow, use_buffers=True)
             self.kept["average"] = self.average.requires_grad_(False)
 
     def run(self, folder: Path, key: str, progress: Progress | None) -> None:
@@ -189,8 +188,18 @@ class Loop:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.optimizer.step()
         if self.average:
+            self.done = step
             self.average.update_parameters(self.task.modules)
         return report | {"gradient_norm": norm}
+
+    def follow(self, average: Sequence[Tensor], weights: Sequence[Tensor], _: object) -> None:
+        """Move averaged weights towards those of this step; counters are copied.
+
+        Not by the count that torch hands over: it is on the device, which would be waited for.
+        """
+        share = 1 - 0.5 ** (1 / (self.settings.average * (self.done + 1)))
+        for old, new in zip(average, weights, strict=True):
+            old.lerp_(new, share) if old.is_floating_point() else old.copy_(new)
 
     def average_processes(self) -> None:
         """Give all processes the mean gradient and the mean BatchNorm statistics.
@@ -213,16 +222,6 @@ def learning_rate(settings: Fit, step: int) -> float:
     if step < warm:
         return (step + 1) / (warm + 1)
     return (1 + math.cos(math.pi * (step - warm) / (settings.steps - warm))) / 2
-
-
-def follow_weights(
-    half_life: float, average: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor
-) -> None:
-    """Move averaged weights towards those of the step after `count` others; counters are copied."""
-    keep = 0.5 ** (1 / (half_life * (int(count) + 1)))
-    share = 1 - keep if average[0].is_floating_point() else None
-    for old, new in zip(average, weights, strict=True):
-        old.copy_(new) if share is None else old.lerp_(new, share)
 
 
 @contextmanager

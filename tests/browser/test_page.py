@@ -38,7 +38,6 @@ MODELS = ("none", "ddid")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.notebook,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install Debian's package chromium"),
 ]
 

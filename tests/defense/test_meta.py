@@ -8,6 +8,7 @@ from torch import nn
 
 from ddid.defense.meta import Meta, meta_backward, split_rows
 from ddid.errors import InputError
+from ddid.metric.losses import batch_hard_triplet
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 CAMIDS = torch.tensor([0, 1, 0, 1, 2, 2, 0, 1])
@@ -66,6 +67,23 @@ def test_second_order_equals_finite_differences(problem):
     expected = [(objective(theta + d) - objective(theta - d)) / 2e-6 for d in shift]
     meta_backward(net, train, test, Meta(rate=0.3, second_order=True))
     assert torch.allclose(gradient(net), torch.tensor(expected, dtype=torch.double), atol=1e-7)
+
+
+@pytest.mark.parametrize("rows", [8, 32])
+def test_second_order_goes_through_triplets_of_any_number(rows):
+    torch.manual_seed(0)
+    net, points, labels = nn.Linear(3, 2), torch.randn(rows, 3), torch.arange(rows) // 4
+    found = []
+    for second_order in (True, False):
+        net.zero_grad()
+
+        def loss(forward):
+            return batch_hard_triplet(forward(points), labels)
+
+        meta_backward(net, loss, loss, Meta(0.1, second_order))
+        found.append(gradient(net))
+    assert torch.isfinite(found[0]).all()
+    assert not torch.equal(*found)
 
 
 @pytest.mark.parametrize("second_order", [False, True])

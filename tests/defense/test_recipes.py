@@ -160,6 +160,18 @@ def test_a_recipe_of_ones_own_is_one_file(tmp_path, monkeypatch):
     assert find_recipe("mine+ema").average > 0
 
 
+def test_a_name_may_hold_what_the_grammar_splits_at(monkeypatch):
+    import ddid.defense.recipes as room
+
+    own = [replace(find_recipe("none"), name=name) for name in ("ddid+", "ddid-a", "ddid+fnes2")]
+    known = recipes() | {recipe.name: recipe for recipe in own}
+    monkeypatch.setattr(room, "recipes", lambda: known)
+    assert [find_recipe(recipe.name) for recipe in own] == own
+    assert find_recipe("ddid-a+ema") == replace(own[1], name="ddid-a+ema", average=0.05)
+    assert find_recipe("ddid+ema").meta
+    assert find_recipe("ddid+fnes2+ema").average > 0
+
+
 def test_settings_reach_the_modules_that_are_on():
     fnes, meta = FNES(gamma=2.0), Meta(rate=0.5)
     whole = tuned(find_recipe("ddid"), fnes, meta, 0.7)

@@ -278,8 +278,15 @@ class Scores:
         self.scores = honest | {"transfer": 60.0} | scores
         self.costs = {"fna": {"largest_change": largest_change}, "patch": {"largest_change": 255}}
 
-    def summary(self) -> dict[str, dict[str, float]]:
-        return {name: {"mAP": value} for name, value in self.scores.items()}
+    def queries(self) -> pd.DataFrame:
+        """Two queries, the second harder by 5; the square attack was asked about it alone."""
+        rows = [
+            {"query": query, "attack": name, "ap": value + shift}
+            for name, value in self.scores.items()
+            for query, shift in ((0, 5.0), (1, 0.0))
+            if (name, query) != ("square", 0)
+        ]
+        return pd.DataFrame(rows)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,9 @@ def find_recipe(name: str) -> Recipe:
         InputError: there is none, or a change that changes nothing.
     """
     known = recipes()
-    base, *words = re.split(r"(?=[+-])", name)
+    owners = [own for own in known if name == own or name.startswith((f"{own}+", f"{own}-"))]
+    base = max(owners, key=len, default=name)
+    words = re.split(r"(?=[+-])", name.removeprefix(base))[1:]
     changes = [_change(word) for word in words]
     choices = f"choose one of {', '.join(known)}, {GRAMMAR}"
     require(base in known and all(changes), f"no recipe {name!r}: {choices}")
