@@ -67,7 +67,7 @@ class Sampling:
     identity_weight: float = 1.0  # how strongly a sample follows its person; 1: unguided
     camera_weight: float = 2.0  # … its camera
     sigma_max: float = 5.0  # a translation keeps what this leaves; training seldom has more
-    sigma_min: float = 0.1  # last level the network is asked at; EDM's 0.002 is seen by nobody
+    sigma_min: float = 1.0  # last level asked: below it coarse steps leave their noise; EDM 0.002
     batch: int = 64
 
     def __post_init__(self) -> None:
