@@ -51,6 +51,7 @@ clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache
 
 $(READY): pyproject.toml constraints.txt
+	@echo "Installing ddid and what it needs into $(VENV): about 2 GB, once, some minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
 	touch $(READY)

@@ -19,7 +19,7 @@ from ddid.progress import Progress
 from ddid.report.audit import Audit
 from ddid.report.audit import audit as question
 from ddid.report.explorer import Explorer
-from ddid.report.panel import panel
+from ddid.report.panel import Panel
 from ddid.report.robustness import Plan, Robustness
 from ddid.report.robustness import evaluate as attack_and_rank
 from ddid.report.subject import Subject
@@ -100,11 +100,18 @@ def audit(
 
     `.flags` names the checks that failed, none for an honest model; `.verdicts` has the evidence,
     `.table()` the scores in percent. `ddid audit` does the same from a terminal, with a page.
+
+    >>> "gradients" in audit(model, query, gallery, out=folder, steps=2).flags
+    False
     """
     plan = Plan(budget=Budget(eps=eps, steps=steps))
     return question(Subject.of(model, query, gallery), out, plan, progress=progress)
 
 
 def explore(models: Mapping[str, Embed], query: ImageSet, gallery: ImageSet) -> VBox:
-    """The attack explorer as a widget for a notebook; `models` maps names to models."""
-    return panel(Explorer(models, query, gallery))
+    """The attack explorer as a widget for a notebook; `models` maps names to models.
+
+    >>> len(explore({"mine": model}, query, gallery).children)
+    6
+    """
+    return Panel(Explorer(models, query, gallery)).box

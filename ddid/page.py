@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 NOTEBOOK = "04_robustness_report"
 STEPS_TO_EPS = 8  # our choice, as in the explorer: an eighth of eps a step, larger if steps are few
 PAGE = """from ddid.page import explorer_of
-from ddid.report.panel import panel
-panel(explorer_of({root!r}))"""
+from ddid.report.panel import Panel
+Panel(explorer_of({root!r})).box"""
 
 
 def audit_run(

@@ -15,7 +15,8 @@ def run_text(root: Path) -> str:
     return (
         f"\nexecuted notebooks  {root}/*/*.ipynb\n"
         f"results             {root / 'metrics.json'}\n"
-        f"figures             {root}/*/figures/*.png\n\n"
+        f"figures             {root}/*/figures/*.png\n"
+        f"explorer            ddid explore {root}\n\n"
         f"{metrics_text(read_json(root / 'metrics.json'))}"
     )
 

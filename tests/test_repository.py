@@ -3,6 +3,9 @@
 import ast
 import json
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -97,9 +100,6 @@ def test_modules_and_functions_stay_small(path):
 
 
 def test_the_package_imports_nothing_heavy():
-    import subprocess
-    import sys
-
     code = "import ddid, sys; print(sorted({'torch','diffusers','matplotlib'} & set(sys.modules)))"
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -180,6 +180,39 @@ def test_conda_environment_keeps_in_step_with_pyproject():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     listed = {line for line in conda if isinstance(line, str)} - {"pip", "make", "git"}
     assert listed - {"python>=3.11"} == wanted
+
+
+CONDA = {"micromamba": ["create", "--yes"], "mamba": ["env", "create"], "conda": ["env", "create"]}
+
+
+@pytest.mark.slow
+def test_conda_finds_versions_that_fit_together(tmp_path):
+    tool = next(filter(shutil.which, CONDA), None)
+    if not tool:
+        pytest.skip("no conda, mamba or micromamba here")
+    asked = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *asked["dependencies"], _ours = asked["dependencies"]
+    file = tmp_path / "environment.yml"
+    file.write_text(yaml.safe_dump(asked))
+    command = [tool, *CONDA[tool], "--dry-run", "--name", "ddid-solved", "--file", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if re.search("CONNECTION FAILED|Could not (resolve host|connect)", done.stdout + done.stderr):
+        pytest.skip("conda's channel is out of reach")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python ::" in line]
+PARSE = """import ast, pathlib, sys
+for path in pathlib.Path(sys.argv[1]).rglob("*.py"): ast.parse(path.read_text(encoding="utf-8"))"""
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_every_declared_python_understands_the_library(version):
+    python = shutil.which(f"python{version}")
+    if not python or subprocess.run([python, "--version"], capture_output=True).returncode:
+        pytest.skip(f"no Python {version} here")
+    subprocess.run([python, "-W", "error", "-c", PARSE, ROOT / "ddid"], check=True)
 
 
 def test_every_dependency_is_pinned_for_make():

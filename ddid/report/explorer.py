@@ -31,7 +31,6 @@ from ddid.report.subject import Subject
 from ddid.report.trace import Trace, View
 
 REMEMBERED = 64  # attacks kept: going back to an earlier choice costs nothing
-LARGEST_FILE = 2**24  # bytes of a picture of one's own
 STRANGER = torch.tensor([-1])  # identity and camera of a picture of one's own
 
 
@@ -103,7 +102,6 @@ class Explorer:
 
     def upload(self, name: str, content: bytes) -> None:
         """Take a picture (JPEG or PNG) of one's own as the query, of a person nobody knows."""
-        require(len(content) <= LARGEST_FILE, f"{name} has more than 16 MiB: crop it")
         height, width = self.query.images.shape[2:]
         with TemporaryDirectory() as folder:
             path = Path(folder, "picture")
@@ -126,12 +124,13 @@ class Explorer:
         """The first of them."""
         return self._view(self.choice.model)
 
-    def find(self) -> list[tuple[int, float]]:
-        """Queries and their clean average precision under the chosen model, in percent, the
-        hardest first; those without a right answer are left out."""
+    def find(self, camera: int | None = None) -> list[tuple[int, float]]:
+        """Queries (of one camera) and their clean average precision under the chosen model, in
+        percent, the hardest first; those without a right answer are left out."""
         subject = self._known(self.choice.model)
         found = rank(subject.query, subject.gallery)
-        order = [row for row in found.ap.argsort(stable=True).tolist() if found.valid[row]]
+        wanted = found.valid if camera is None else found.valid & (self.query.camids == camera)
+        order = [row for row in found.ap.argsort(stable=True).tolist() if wanted[row]]
         return [(row, 100 * float(found.ap[row])) for row in order]
 
     def lists(self) -> pd.DataFrame:

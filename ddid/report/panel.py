@@ -6,6 +6,7 @@ from collections.abc import Callable
 from html import escape
 from io import BytesIO
 from math import isnan
+from random import sample
 from typing import Any
 
 import ipywidgets as w
@@ -21,6 +22,7 @@ from ddid.report.subject import evenly
 from ddid.report.trace import View
 
 THUMBNAILS = 12
+KINDS = EVERY, _, RANDOM = "hard to easy", "the hardest", "at random"  # of queries to pick from
 MOST = {"eps": 32, "steps": 50}  # of the sliders; larger attacks are no longer subtle
 LABELS = {  # what the controls set: label, help
     "model": ("model", "the model that is attacked"),
@@ -42,16 +44,12 @@ STYLE = """<style>
 WRAP = {"flex_flow": "row wrap", "width": "100%"}
 
 
-def panel(explorer: Explorer) -> w.VBox:
+class Panel:
     """Controls, thumbnails to pick a query from, and the view, which follows every choice.
 
-    The view is plain HTML in one widget, which works alike in JupyterLab, in Voilà and on a phone.
+    `box` holds all widgets, `controls` those that set the choice. The view is plain HTML, which
+    works alike in JupyterLab, in Voilà and on a phone.
     """
-    return Panel(explorer).box
-
-
-class Panel:
-    """The widgets of one explorer; `box` holds them all, `controls` those that set the choice."""
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer, self.controls = explorer, _controls(explorer)
@@ -59,9 +57,14 @@ class Panel:
         for name, control in self.controls.items():
             follow = self._look if name == "shown" else self._attack
             control.observe(self._attempted(follow), names="value")
-        self.shelf = w.Box(layout=WRAP)
-        self.picker = w.Accordion([self.shelf], titles=["Pick a query"], selected_index=None)
-        self.picker.observe(self._attempted(self._fill), names="selected_index")
+        seen = sorted(set(explorer.query.camids.tolist()) - {-1})
+        cameras = [("all cameras", None), *((f"camera {camera}", camera) for camera in seen)]
+        self.camera = w.Dropdown(options=cameras, description="taken by")
+        self.kind, self.shelf = w.Dropdown(options=KINDS, description="shown"), w.Box(layout=WRAP)
+        shelf = w.VBox([w.Box([self.camera, self.kind], layout=WRAP), self.shelf])
+        self.picker = w.Accordion([shelf], titles=["Pick a query"], selected_index=None)
+        for part in (self.camera, self.kind, self.picker):
+            part.observe(self._attempted(self._fill), names=["value", "selected_index"])
         settings = w.Box([*self.controls.values()], layout=WRAP)
         parts = [settings, self.help, self._tools(), self.picker, self.status, self.view]
         self.box = w.VBox(parts)
@@ -104,9 +107,13 @@ class Panel:
         self.view.value = f"{STYLE}<div class='ddid'>{''.join(parts)}</div>"
 
     def _fill(self) -> None:
-        """Put queries on the shelf, from the hardest for the chosen model to the easiest."""
-        found = self.explorer.find()
-        self.shelf.children = [self._thumbnail(*found[k]) for k in evenly(len(found), THUMBNAILS)]
+        """Put queries of the wanted camera and kind on the shelf, the hardest first."""
+        found = self.explorer.find(self.camera.value)
+        if self.kind.value == RANDOM:
+            found = sample(found, len(found))
+        elif self.kind.value == EVERY:
+            found = [found[k] for k in evenly(len(found), THUMBNAILS)]
+        self.shelf.children = [self._thumbnail(*one) for one in found[:THUMBNAILS]]
 
     def _thumbnail(self, row: int, ap: float) -> w.VBox:
         pick = w.Button(description=f"{row}: {ap:.0f} %", layout={"width": "84px"})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddid.metric.distance import Metric, pairwise
+from ddid.metric.distance import pairwise
 from ddid.metric.ranking import Embedded, is_match
 
 
@@ -14,7 +14,7 @@ class RankedList:
     """The nearest k gallery images of each of Q queries.
 
     index (Q, k) rows of the gallery, nearest first; right (Q, k) whether they are right answers;
-    distance (Q, k) in the metric: for cosine, 1 less the similarity.
+    distance (Q, k) 1 less the cosine similarity.
     """
 
     index: Tensor
@@ -22,15 +22,13 @@ class RankedList:
     distance: Tensor
 
 
-def ranked_list(
-    query: Embedded, gallery: Embedded, k: int = 10, metric: Metric = "cosine"
-) -> RankedList:
+def ranked_list(query: Embedded, gallery: Embedded, k: int = 10) -> RankedList:
     """The first `k` answers to each query by the protocol of `ddid.metric.ranking`.
 
     Gallery images of the query's identity and camera are ignored, so they never appear; a gallery
     smaller than `k` gives shorter lists.
     """
-    distances = pairwise(query.embeddings, gallery.embeddings, metric)
+    distances = pairwise(query.embeddings, gallery.embeddings)
     same = (query.pids[:, None] == gallery.pids) & (query.pids[:, None] != 0)
     cameras = None if query.camids is None else query.camids[:, None]
     right = is_match(gallery.pids, gallery.camids, query.pids[:, None], cameras)

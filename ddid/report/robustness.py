@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ddid.attack import Budget, attack_names, attacks, find_attack
+from ddid.attack import Budget, attack_names, find_attack
 from ddid.attack.registry import Attack, craft
 from ddid.errors import require
 from ddid.files import is_whole, read_json, sealed, write_json
@@ -85,9 +85,9 @@ class Robustness:
         return pd.DataFrame(self.summary()).T.rename_axis("attack").round(1)
 
     def tidy(self) -> pd.DataFrame:
-        """One row per attack and metric, with the attack's family."""
+        """One row per attack and metric."""
         rows = [
-            {"attack": name, "family": family(name), "metric": metric, "value": value}
+            {"attack": name, "metric": metric, "value": value}
             for name, metrics in self.summary().items()
             for metric, value in metrics.items()
         ]
@@ -223,12 +223,6 @@ def as_ranking(queries: dict[str, list[float]], clean: Ranking, part: Tensor) ->
         for name, values in queries.items()
     }
     return Ranking(**columns, valid=clean.valid[part], pids=clean.pids[part])
-
-
-def family(name: str) -> str:
-    """Family of an attack; "clean" and the worst cases are their own."""
-    known = attacks()
-    return known[name].family if name in known else name
 
 
 def key_of(entry: Attack, subject: Subject, plan: Plan, surrogate: Subject | None) -> str:

@@ -34,6 +34,7 @@ class Trace:
     subject   the model, with the query as its only attacked one
     rows      (k,) rows of the gallery that are attacked; None: the query is
     own       (D,) mean clean feature of the query's identity
+    far       the identity farthest from it, at which FNA aims
     """
 
     path: Tensor
@@ -41,6 +42,7 @@ class Trace:
     subject: Subject
     rows: Tensor | None
     own: Tensor
+    far: int
 
     @classmethod
     def of(
@@ -62,7 +64,8 @@ class Trace:
         path = path[int(bool(recorder.steps) and torch.equal(path[0], path[1])) :]
         features = embed_all(subject.embed, path.flatten(0, 1)).unflatten(0, path.shape[:2])
         rows = subject.targets(side) if side == "gallery" else None
-        return cls(path, features, subject, rows, scene.guides.same[0].cpu())
+        own, far = scene.guides.same[0].cpu(), int(scene.guides.far_pid[0])
+        return cls(path, features, subject, rows, own, far)
 
     def sides(self, step: int) -> tuple[Embedded, Embedded]:
         """Query and gallery as the model sees them at a step."""
@@ -136,12 +139,14 @@ class View:
     @property
     def pictures(self) -> dict[str, np.ndarray]:
         """Title → uint8 (H, W, 3): clean, the perturbation around grey as strong as 8 bits allow,
-        attacked, and where the model finds the identity in it if the model has maps."""
+        attacked, whom FNA aims at, and where the model finds the identity if it has maps."""
         gain = max(1, 127 // max(1, int(self.perturbation.abs().max())))
         change = (128 + gain * self.perturbation).clamp(0, 255).to(torch.uint8)
         shown = {"clean": self.image, f"change ×{gain}": change, "attacked": self.attacked}
+        subject, far = self.trace.subject, self.trace.far
+        shown["farthest person"] = subject.query_images[subject.query.pids == far]
         found = {title: pictures(image)[0] for title, image in shown.items()}
-        embed = self.trace.subject.embed
+        embed = subject.embed
         if isinstance(embed, ReIDNet) and len(embed.stages):
             heat = similarity_maps(embed, to_unit(self.attacked), self.trace.own[None])[0]
             colors = np.asarray(colormaps["inferno"](heat.numpy()))[..., :3]

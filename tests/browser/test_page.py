@@ -80,7 +80,7 @@ def serving(arguments, url, log):
 
 
 def _wait(server, url):
-    for _ in range(240):
+    for _ in range(800):
         assert server.poll() is None, "the server stopped"
         try:
             return urlopen(url, timeout=60).close()
@@ -129,8 +129,18 @@ def settled(page, seen):
     return page.locator(".ddid").inner_html()
 
 
+WATCH = """() => new MutationObserver(() => {
+    window.busy ||= document.body.innerText.includes("computing …")
+}).observe(document.body, {childList: true, subtree: true, characterData: true})"""
+FEWER = """count => {
+    const shown = [...document.querySelectorAll("button")].filter(b => b.innerText.endsWith("%"))
+    return shown.length > 0 && shown.length < count
+}"""
+
+
 def choices_change_the_picture(page):
     views = [settled(page, None)]
+    page.evaluate(WATCH)
     for label, option in (("beside it", MODELS[1]), ("side", "gallery"), ("side", "query")):
         pick(page, label, option)
         views.append(settled(page, views[-1]))
@@ -139,8 +149,15 @@ def choices_change_the_picture(page):
     page.keyboard.press("Home")  # step 0: the clean image
     views.append(settled(page, views[-1]))
     assert "step 0 of" in views[-1]
+    assert page.evaluate("window.busy"), "no busy sign"
     page.get_by_text("Pick a query").click()
-    page.get_by_role("button", name="%").last.click()
+    thumbnails = page.get_by_role("button", name="%")
+    thumbnails.first.wait_for()
+    page.get_by_label("taken by", exact=True).select_option(index=1)
+    page.wait_for_function(FEWER, arg=thumbnails.count())
+    pick(page, "shown", "the hardest")
+    page.get_by_text("done in").wait_for()
+    thumbnails.last.click()
     views.append(settled(page, views[-1]))
     assert len(set(views)) == len(views) - 1  # back at the query side the view is the same
 

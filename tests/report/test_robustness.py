@@ -148,7 +148,7 @@ def test_some_queries_are_exactly_as_many_as_asked_for(subject):
 
 def test_rows_are_tidy(subject, tmp_path):
     rows = evaluate(subject, tmp_path, QUICK).tidy()
-    assert list(rows.columns) == ["attack", "family", "metric", "value"]
+    assert list(rows.columns) == ["attack", "metric", "value"]
     assert not rows.duplicated(["attack", "metric"]).any()
     assert set(rows["metric"]) >= {"mAP", "rank1", "rank10", "mINP", "std", "worst_decile"}
     assert set(attack_names("standard")) >= set(QUICK.attacks)

@@ -6,14 +6,11 @@ import pandas as pd
 import seaborn
 
 from ddid.errors import require
-from ddid.report.figures.robustness import METRICS
 from ddid.report.figures.style import NEUTRAL, Drawn, new_figure, paper_style
 
 
 @paper_style
-def seed_dots(
-    rows: pd.DataFrame, attacks: Sequence[str], metric: str = "mAP", over: str = ""
-) -> Drawn:
+def seed_dots(rows: pd.DataFrame, attacks: Sequence[str], over: str = "") -> Drawn:
     """One panel per attack, one line per thing compared: its mean, and a small dot for each seed.
 
     {what}. Further right is better. Diamond: mean of {seeds} seeds; dot: one seed. “unseen” is the
@@ -22,10 +19,9 @@ def seed_dots(
     Args:
         rows: tidy; the first column names what is compared, then seed, attack, metric, value (%).
         attacks: the panels, in order; those that no row has are left out.
-        metric: which metric to draw.
         over: draw what each gains over this one under the same seed: without what seeds share.
     """
-    by, rows = rows.columns[0], rows[rows["metric"] == metric]
+    by, rows = rows.columns[0], rows[rows["metric"] == "mAP"]
     attacks = [name for name in attacks if name in set(rows["attack"])]
     if over:
         require(over in set(rows[by]), f"no row of {over!r} to compare the others with")
@@ -40,9 +36,9 @@ def seed_dots(
         own = rows[rows["attack"] == attack]
         seaborn.stripplot(own, **dots, color=NEUTRAL, size=2.5, jitter=False)
         seaborn.pointplot(own, **dots, errorbar=None, linestyle="none", marker="D", markersize=4)
-        ax.set(title=attack, xlabel="points" if over else METRICS[metric], ylabel="")
+        ax.set(title=attack, xlabel="points" if over else "mAP (%)", ylabel="")
         ax.grid(axis="y", visible=True)
         if over:
             ax.axvline(0, color=NEUTRAL, linewidth=0.8, linestyle="--")
     gain = f" less that of {over} under the same seed, 0 (dashed): no difference"
-    return figure, {"what": metric + gain * bool(over), "seeds": rows["seed"].nunique()}
+    return figure, {"what": "mAP" + gain * bool(over), "seeds": rows["seed"].nunique()}

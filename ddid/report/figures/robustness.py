@@ -7,13 +7,12 @@ import seaborn
 
 from ddid.report.figures.style import Drawn, new_figure, paper_style
 
-METRICS = {"mAP": "mAP (%)", "ap": "mAP (%)", "rank1": "Rank-1 (%)"}
 AXES = {"eps": "eps (255ths of the pixel range)", "steps": "steps of the attack"}
 DRAWS = 300  # of a bootstrap: enough for whiskers that move by less than their line is wide
 
 
 @paper_style
-def robustness_bars(queries: pd.DataFrame, metric: str = "ap") -> Drawn:
+def robustness_bars(queries: pd.DataFrame) -> Drawn:
     """One group of bars per attack, in the order given, one bar per model.
 
     Higher is better. {queries} queries of {identities} identities; whiskers: 95 % bootstrap
@@ -23,38 +22,35 @@ def robustness_bars(queries: pd.DataFrame, metric: str = "ap") -> Drawn:
     Args:
         queries: `Robustness.queries` with a column `model`; the bootstrap draws identities, whose
             queries fail together.
-        metric: "ap", whose mean is mAP, or "rank1".
     """
     models, groups = queries["model"].nunique(), queries["attack"].nunique()
     figure, axes = new_figure(max(4, 0.2 * groups * (models + 1) + 0.8), 2.4)
     ax = seaborn.barplot(
-        queries, x="attack", y=metric, hue="model", units="pid", n_boot=DRAWS, seed=0,
+        queries, x="attack", y="ap", hue="model", units="pid", n_boot=DRAWS, seed=0,
         err_kws={"linewidth": 0.8}, saturation=1, ax=axes[0, 0],
     )  # fmt: skip
-    ax.set(xlabel="", ylabel=METRICS[metric], ylim=(0, 100))
+    ax.set(xlabel="", ylabel="mAP (%)", ylim=(0, 100))
     ax.tick_params(axis="x", labelrotation=30)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=models, title=None)
     return figure, {"queries": queries["query"].nunique(), "identities": queries["pid"].nunique()}
 
 
 @paper_style
-def budget_curves(
-    curves: pd.DataFrame, attack: str = "fna", metric: str = "mAP", queries: int = 0
-) -> Drawn:
+def budget_curves(curves: pd.DataFrame, queries: int = 0, mark: float | None = None) -> Drawn:
     """One panel for the budgets that differ in eps, one for those in steps; one line per model.
 
-    {metric} under {attack}, stronger to the right, 0 is clean; {queries} queries, each attacked
-    with every query image as a possible guide. A curve that rises would mean that the attack, not
-    the model, failed.
+    mAP under FNA, stronger to the right, 0 is clean; {queries} queries, each attacked with every
+    query image as a possible guide. A curve that rises would mean that the attack, not the model,
+    failed.
 
     Args:
         curves: tidy rows with columns model, attack, metric, value, budget, eps and steps.
-        attack, metric: which rows to draw.
         queries: how many were attacked; 0: all.
+        mark: an eps to mark by a dotted line, in 255ths.
     """
-    rows = curves[curves["metric"] == metric]
+    rows = curves[curves["metric"] == "mAP"]
     clean = rows[rows["attack"] == "clean"].assign(eps=0.0, steps=0)
-    rows = pd.concat([clean, rows[rows["attack"] == attack]])
+    rows = pd.concat([clean, rows[rows["attack"] == "fna"]])
     rows = rows.assign(axis=rows["budget"].str.partition("_")[0]).query("axis in @AXES")
     rows["x"] = (255 * rows["eps"]).where(rows["axis"] == "eps", rows["steps"])
     grid = seaborn.relplot(
@@ -62,8 +58,10 @@ def budget_curves(
         col="axis", kind="line", markers=True, height=2.4, aspect=1.2, facet_kws={"sharex": False},
     )  # fmt: skip
     for axis, ax in grid.axes_dict.items():
-        ax.set(title="", xlabel=AXES[axis], ylabel=METRICS[metric], ylim=(0, 100))
-    return grid.figure, {"metric": metric, "attack": attack, "queries": queries or "all"}
+        ax.set(title="", xlabel=AXES[axis], ylabel="mAP (%)", ylim=(0, 100))
+    if mark is not None:
+        grid.axes_dict["eps"].axvline(mark, color="0.3", linestyle=":")
+    return grid.figure, {"queries": queries or "all"}
 
 
 @paper_style

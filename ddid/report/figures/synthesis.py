@@ -94,20 +94,19 @@ def denoising(images: Tensor, sigmas: Sequence[float]) -> Drawn:
 
 
 @paper_style
-def kept_and_rejected(groups: Mapping[str, tuple[Tensor, int]], columns: int = 12) -> Drawn:
+def kept_and_rejected(groups: Mapping[str, Tensor], columns: int = 12) -> Drawn:
     """A row of images for each verdict, and how many there were.
 
     Drafts by the gate's verdict, evenly spread over all that got it (their number in brackets).
 
     Args:
-        groups: verdict to (its images, uint8 (n, 3, H, W), in the order of identities; their
-            number in all).
+        groups: verdict to all its images, uint8 (n, 3, H, W), in the order of identities.
         columns: images shown of each.
     """
     rows = {}
-    for verdict, (images, count) in groups.items():
+    for verdict, images in groups.items():
         spread = torch.linspace(0, len(images) - 1, min(columns, len(images))).long()
-        rows[f"{verdict}\n({count})"] = _filled(images[spread], columns)
+        rows[f"{verdict}\n({len(images)})"] = _filled(images[spread], columns)
     return _sheet(rows), {}
 
 

@@ -41,6 +41,6 @@ def test_missing_synthetic_images_stay_white():
 
 def test_verdicts_show_several_identities():
     images = torch.arange(9, dtype=torch.uint8)[:, None, None, None].expand(9, 3, 8, 4)
-    sheet, _ = shown(kept_and_rejected({"kept": (images, 9), "copy": (images[:1], 1)}, columns=3))
+    sheet, _ = shown(kept_and_rejected({"kept": images, "copy": images[:1]}, columns=3))
     assert [int(sheet[5, x, 0]) for x in (3, 9, 15)] == [0, 4, 8]
     assert [int(sheet[15, x, 0]) for x in (3, 9, 15)] == [0, 255, 255]
