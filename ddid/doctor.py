@@ -14,8 +14,7 @@ from ddid.notebook import NOTEBOOKS, declared_parameters, environment, notebook_
 def examine(data_root: str = "") -> list[str]:
     """Findings as sentences; also on the data set folder or manifest `data_root` if there is one.
 
-    Raises:
-        InputError: something that keeps ddid from running.
+    Raises InputError: something that keeps ddid from running.
     """
     about = environment()
     try:

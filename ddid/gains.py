@@ -20,8 +20,8 @@ def gains_of(
         over: names to compare with.
         paired: columns under which two names were asked the same queries.
 
-    Returns:
-        `by`, `over`, `domain`, `attack`, `gain` (points of mAP), `low` and `high` (95 %), `pairs`.
+    Returns `by`, `over`, `domain`, `attack`, `gain` (points of mAP), `low` and `high` (95 %),
+    `pairs`.
     """
     keys = [*(["domain"] if "domain" in rows else []), "attack"]
     wide = rows.pivot_table(index=[*keys, *paired, "query"], columns=by, values="ap", sort=False)

@@ -41,8 +41,7 @@ def identity(**parts: Any) -> str:
     >>> identity(eps=8) == identity(steps=8)
     False
 
-    Raises:
-        InputError: a part that cannot be told from its like, say an iterator; a missing file.
+    Raises InputError: a part that cannot be told from its like, say an iterator; a missing file.
     """
     walk = _Walk()
     for walk.part, part in sorted(parts.items()):
@@ -56,7 +55,7 @@ def identity(**parts: Any) -> str:
     return _digest(repr(walk.words).encode())
 
 
-def _digest(content: bytes) -> str:
+def _digest(content: Any) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
@@ -138,7 +137,7 @@ def _array(value: Any) -> list[str]:
         import torch
 
         value = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return [*kind, _digest(value.tobytes())]
+    return [*kind, _digest(np.ascontiguousarray(value))]
 
 
 def _content(path: Path) -> Iterator[str]:

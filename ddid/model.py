@@ -64,8 +64,7 @@ class ReIDNet(nn.Module):
     for random ones. `backbone` is a module of one's own instead, a copy of which is trained: images
     (B, 3, H, W), normalised as for ImageNet, to features (B, D) or maps (B, D, h, w).
 
-    Raises:
-        InputError: unknown backbone, images its patches do not divide, weights that do not fit.
+    Raises InputError: unknown backbone, images its patches do not divide, weights that do not fit.
     """
 
     mean: Tensor

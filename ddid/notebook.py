@@ -81,8 +81,7 @@ def code_cells(path: Path, *, parameters: bool) -> list[str]:
 def declared_parameters(notebook: str) -> dict[str, Literal]:
     """Names and default values in the cell tagged `parameters` of a notebook.
 
-    Raises:
-        InputError: no such notebook, no tagged cell, or a default that is not a literal.
+    Raises InputError: no such notebook, no tagged cell, or a default that is not a literal.
     """
     path, values = notebook_path(notebook), {}
     cells = code_cells(path, parameters=True)
@@ -104,8 +103,8 @@ def check_parameters(notebook: str, given: Mapping[str, Any]) -> dict[str, Liter
 
     A name that another notebook declares is left out (profiles serve all notebooks at once).
 
-    Raises:
-        InputError: a name that no notebook declares, or a value of another type than its default.
+    Raises InputError: a name that no notebook declares, or a value of another type than its
+    default.
     """
     declared = declared_parameters(notebook)
     _check_names(given.keys() - declared.keys())
@@ -204,8 +203,7 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
 
     A parameter `threads`, where a notebook has it and it is positive, holds torch to that many.
 
-    Raises:
-        InputError: an unknown or mistyped parameter, or another process works in the run folder.
+    Raises InputError: an unknown or mistyped parameter, or another process works in the run folder.
     """
     names = declared_parameters(notebook).keys() | injected_names(namespace.get("In", []))
     values = check_parameters(notebook, {n: namespace[n] for n in names if n in namespace})

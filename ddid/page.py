@@ -110,8 +110,7 @@ def write_page(notebook: Path, page: Path, title: str) -> None:
 def explorer_of(run: str | Path) -> "Explorer":
     """The explorer over the models and test images of a run folder.
 
-    Raises:
-        InputError: notebooks 01 and 03 have not run there.
+    Raises InputError: notebooks 01 and 03 have not run there.
     """
     from accelerate import PartialState
 
@@ -132,8 +131,7 @@ def explorer_of(run: str | Path) -> "Explorer":
 def serve(run: str | Path, port: int = 8866, *, browser: bool = True) -> None:
     """Show the explorer of a run folder as a page of this machine, until interrupted.
 
-    Raises:
-        InputError: there is no such run.
+    Raises InputError: there is no such run.
     """
     import nbformat
     from voila.app import Voila

@@ -46,9 +46,8 @@ def run_profile(
             kept, what does not is set aside.
         overwrite: delete what an earlier run wrote there first.
 
-    Raises:
-        InputError: bad parameters, a run folder in the way or in use, or a notebook that stopped on
-            bad input.
+    Raises InputError: bad parameters, a run folder in the way or in use, or a notebook that stopped
+    on bad input.
     """
     root = from_here(out) if out else resolve(f"runs/{Path(profile).stem}")
     plans = plan_run(profile, root, settings, only)
@@ -86,8 +85,7 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
         root: run folder; nobody else may work in it meanwhile.
         console: told what happens, and what the notebooks print; standard output by default.
 
-    Raises:
-        InputError: a notebook stopped, or the folder is in use.
+    Raises InputError: a notebook stopped, or the folder is in use.
     """
     stream, clock = console or sys.stdout, _Clock(plans, root)
     with lock(root), overall(root / TOLD, stream, clock.headline) as say:

@@ -32,8 +32,7 @@ def read_profile(name: str) -> dict[str, Any]:
 def read_mapping(name: str, folder: Path, kind: str) -> dict[str, Any]:
     """Names and values of a YAML file: `folder/NAME.yaml`, or a path.
 
-    Raises:
-        InputError: no such file, or something else in it.
+    Raises InputError: no such file, or something else in it.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
@@ -73,8 +72,7 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     `seed` sets it in all that take it, `03.seed` and `03_adversarial_meta_training.seed` in one.
     One value for a list stands for a list of one.
 
-    Raises:
-        InputError: a name that no notebook takes, or a value of another type.
+    Raises InputError: a name that no notebook takes, or a value of another type.
     """
     declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
     known = {name for parameters in declared.values() for name in parameters}
@@ -105,8 +103,7 @@ def plan_run(
 
     Everything is checked before anything runs, so a typing error costs no training.
 
-    Raises:
-        InputError: an unknown or mistyped parameter anywhere, or an unknown name in `only`.
+    Raises InputError: an unknown or mistyped parameter anywhere, or an unknown name in `only`.
     """
     given = dict(map(parse_setting, settings))
     plans = plan(notebook_names(), profile, {**given, "out": str(out)})

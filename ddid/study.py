@@ -107,8 +107,7 @@ def _flatten(
 def read_study(name: str) -> Study:
     """A study in `notebooks/studies`, or a path to a YAML file like those.
 
-    Raises:
-        InputError: no such study, or not what `Study` describes.
+    Raises InputError: no such study, or not what `Study` describes.
     """
     content = read_mapping(name, STUDIES, "study")
     try:
@@ -136,8 +135,7 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
     The grid's first parameter changes slowest, so with `seed` there an unfinished study has whole
     comparisons.
 
-    Raises:
-        InputError: a parameter that no notebook of the study takes, or of another type.
+    Raises InputError: a parameter that no notebook of the study takes, or of another type.
     """
     axes = {**study.grid, **({"variant": list(study.variants)} if study.variants else {})}
     cells = []

@@ -46,8 +46,7 @@ def run_study(
         scheduler, workers: see `connect`.
         progress: told the notebooks done.
 
-    Raises:
-        InputError: the study is wrong, or a cell stopped (the others were run all the same).
+    Raises InputError: the study is wrong, or a cell stopped (the others were run all the same).
     """
     root = from_here(out) if out else resolve(f"runs/{study.name}")
     csv = from_here(csv) if csv else root / f"{study.name}.csv"
@@ -110,8 +109,7 @@ def _run(
 def run_step(plan: Plans, root: Path, before: Path | None, stopped: str | None) -> str:
     """Run one notebook in a folder of links to what ran `before` it; why it or that stopped, or "".
 
-    Raises:
-        InputError: the kernel died, which another try may mend.
+    Raises InputError: the kernel died, which another try may mend.
     """
     if stopped:
         return stopped
@@ -142,8 +140,7 @@ def connect(scheduler: str = "", workers: int = 0) -> "Client":
     That one has `workers` processes (one a core if 0) of one thread each, which leave with a parent
     that is killed.
 
-    Raises:
-        InputError: nobody answers at the address.
+    Raises InputError: nobody answers at the address.
     """
     import dask
     from distributed import Client

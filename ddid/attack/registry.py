@@ -102,12 +102,14 @@ def craft(
 ) -> Tensor:
     """Attack all images of a scene, uint8 or in [0, 1]: uint8 (N, 3, H, W), inside the budget."""
     check_images(scene.images)
-    bound, done = scene.budget if entry.bounded else None, []
+    bound, done = scene.budget if entry.bounded else None, 0
+    found = torch.empty(scene.images.shape, dtype=torch.uint8)
     run = entry.craft(scene) if entry.whole else entry.craft
     for part in scene.batches(batch_size):
         attacked = run(part).detach().to(part.images.device)
         check_attacked(entry.name, attacked, part.images, bound)
-        done.append(to_8bit(attacked, part.images, bound).cpu())
+        found[done : done + len(attacked)] = to_8bit(attacked, part.images, bound)
+        done += len(attacked)
         if progress:
-            progress(f"attack {entry.name}", sum(map(len, done)), len(scene.images))
-    return torch.cat(done)
+            progress(f"attack {entry.name}", done, len(found))
+    return found

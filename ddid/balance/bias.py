@@ -39,14 +39,12 @@ def tail_share(counts: ArrayLike) -> float:
 def identity_bias(manifest: pd.DataFrame) -> pd.DataFrame:
     """Bias of each identity, from the manifest's train rows alone; no image is read.
 
-    Returns:
-        One row per `pid`: `images`; `cameras` that see it; `dominance`, the share of its images
-        from its most frequent camera; `entropy` of its camera shares over the logarithm of the
-        data set's number of cameras, 0 one camera … 1 all alike. The last two are NaN where no
-        camera is known.
+    Returns One row per `pid`: `images`; `cameras` that see it; `dominance`, the share of its images
+    from its most frequent camera; `entropy` of its camera shares over the logarithm of the data
+    set's number of cameras, 0 one camera … 1 all alike. The last two are NaN where no camera is
+    known.
 
-    Raises:
-        InputError: no train rows.
+    Raises InputError: no train rows.
     """
     train = manifest[manifest["split"] == "train"]
     require(len(train) > 0, "the manifest has no train images to measure the bias of")
@@ -72,22 +70,24 @@ def camera_counts(train: pd.DataFrame) -> pd.DataFrame:
 
 def thumbnails(images: Tensor) -> Tensor:
     """Small copies (N, 3·16·8) in [0, 1] of uint8 images (N, 3, H, W); features without a model."""
-    batches = images.split(512)
-    return torch.cat([adaptive_avg_pool2d(to_unit(b), THUMBNAIL).flatten(1) for b in batches])
+    found = torch.empty(len(images), 3 * THUMBNAIL[0] * THUMBNAIL[1])
+    for small, batch in zip(found.split(512), images.split(512), strict=True):
+        small[:] = adaptive_avg_pool2d(to_unit(batch), THUMBNAIL).flatten(1)
+    return found
 
 
-def nearest_difference(thumbs: Tensor, others: Tensor | None = None) -> Tensor:
-    """Root mean square difference (N,) of each thumbnail (N, D) to its nearest in `others` (M, D).
+def nearest_difference(thumbs: Tensor, others: Tensor | None = None, nth: int = 1) -> Tensor:
+    """Root mean square difference (N,) of each thumbnail (N, D) to its nth nearest in `others`.
 
-    Without `others`: to the nearest other one of `thumbs`; infinite for a single image.
+    Without `others` (M, D): to the nearest other one of `thumbs`; infinite for a single image.
     """
     from sklearn.neighbors import NearestNeighbors
 
     if others is None and len(thumbs) == 1:
         return torch.full((1,), torch.inf)
     points = thumbs if others is None else others
-    finder = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(points.numpy())
-    found = finder.kneighbors(None if others is None else thumbs.numpy())[0][:, 0]
+    finder = NearestNeighbors(n_neighbors=nth, algorithm="brute").fit(points.numpy())
+    found = finder.kneighbors(None if others is None else thumbs.numpy())[0][:, nth - 1]
     return torch.from_numpy(found).float() / thumbs.shape[1] ** 0.5
 
 
@@ -105,10 +105,9 @@ def effective_images(features: Tensor) -> float:
 def image_bias(images: ImageSet) -> pd.DataFrame:
     """What only the images tell of each identity.
 
-    Returns:
-        One row per `pid`: `near_duplicates`, the share of its images with another one of it
-        nearer than `NEAR`; `effective_images`, its number of really different images, judged by
-        thumbnails centred on the data set's mean.
+    Returns One row per `pid`: `near_duplicates`, the share of its images with another one of it
+    nearer than `NEAR`; `effective_images`, its number of really different images, judged by
+    thumbnails centred on the data set's mean.
     """
     thumbs = thumbnails(images.images)
     center, rows = thumbs.mean(0), {}

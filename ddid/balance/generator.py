@@ -78,9 +78,8 @@ def train_generator(
 
     `folder` gets the averaged weights, `generator.safetensors`, and `generator.json`.
 
-    Raises:
-        InputError: unknown labels, a start of other people or another architecture, or a loss that
-            is no number.
+    Raises InputError: unknown labels, a start of other people or another architecture, or a loss
+    that is no number.
     """
     device = Accelerator().device
     generator = started(real, config, training)
@@ -100,8 +99,7 @@ def train_generator(
 def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining) -> Generator:
     """A generator as training finds it: random weights, or those of a start that fits.
 
-    Raises:
-        InputError: a start of another architecture or of other people.
+    Raises InputError: a start of another architecture or of other people.
     """
     if not training.start:
         rows = torch.linspace(0, len(real) - 1, min(len(real), 1024)).round().long()

@@ -47,9 +47,12 @@ class Expert:
 
         Infinite where the wanted class is none it knows: it has nothing to say against it.
 
-        Raises:
-            InputError: a model whose output is no number.
+        Raises InputError: a model whose output is no number.
         """
+        parts = zip(images.split(256), wanted.split(256), strict=True)
+        return torch.cat([self._leads(*part) for part in parts])
+
+    def _leads(self, images: Tensor, wanted: Tensor) -> Tensor:
         device = self.net.mean.device
         logits = embed(lambda pixels: self.net(pixels.to(device), heads=True).logits.cpu(), images)
         require(
@@ -107,22 +110,17 @@ def train_judge(
 
     With fewer than two known cameras there is no camera model, and every camera is agreed to.
 
-    Raises:
-        InputError: fewer than two identities.
+    Raises InputError: fewer than two identities.
     """
     thumbs = thumbnails(real.images)
     held = hold_out(real, thumbs)
-    people = real.take(~held)
-    cameras = people.take(people.camids >= 0)
-    cameras = replace(cameras, pids=cameras.camids)
-    experts = {
-        what: Expert(
-            train_classifier(images, training, Path(folder) / what, progress),
-            torch.tensor(images.classes),
-        )
-        for what, images in {"identity": people, "camera": cameras}.items()
-        if what == "identity" or len(images.classes) > 1
-    }
+    experts = {}
+    for what, names in {"identity": real.pids, "camera": real.camids}.items():
+        told = names.where(~held, -1)
+        classes = told[told >= 0].unique()
+        if what == "identity" or len(classes) > 1:
+            net = train_classifier(real.images, told, training, Path(folder) / what, progress)
+            experts[what] = Expert(net, classes)
     judge = Judge(experts["identity"], experts.get("camera"), thumbs, torch.empty(0, 2))
     return replace(judge, held_out=judge.leads(real.take(held)))
 
@@ -143,14 +141,19 @@ def hold_out(real: ImageSet, thumbs: Tensor) -> Tensor:
 
 
 def train_classifier(
-    images: ImageSet, training: JudgeTraining, folder: Path, progress: Progress | None = None
+    images: Tensor,
+    told: Tensor,
+    training: JudgeTraining,
+    folder: Path,
+    progress: Progress | None = None,
 ) -> ReIDNet:
-    """A ReID model with the pids of `images` as classes, from `folder` if it is there."""
-    task = JudgeTask(images, training)
+    """A ReID model of the classes `told` (N,) of images, from `folder` if it is there.
+
+    A negative class keeps an image out of training.
+    """
+    task = JudgeTask(images, told, training)
     settings = Fit(task.steps, lr=2e-3, warmup=0.3, seed=training.seed)
-    key = identity(
-        task=JudgeTask, fit=settings, how=training, images=images.images, labels=images.labels
-    )
+    key = identity(task=JudgeTask, fit=settings, how=training, images=images, told=told)
     if not is_trained(folder, key):
         fit(task, settings, folder, key, progress)
     return load_model(folder).to(task.device).eval()
@@ -161,14 +164,15 @@ class JudgeTask:
 
     name = "a judge"
 
-    def __init__(self, images: ImageSet, training: JudgeTraining) -> None:
-        self.device = Accelerator().device
-        self.classes = len(images.classes)
-        height, width = images.images.shape[-2:]
+    def __init__(self, images: Tensor, told: Tensor, training: JudgeTraining) -> None:
+        self.device, self.images = Accelerator().device, images
+        rows = (told >= 0).nonzero().squeeze(1)
+        classes, labels = told[rows].unique(return_inverse=True)
+        self.classes, (height, width) = len(classes), images.shape[-2:]
         shape = (min(BATCH[0], self.classes), BATCH[1])
-        self.steps = max(1, training.epochs * len(images) // (shape[0] * shape[1]))
-        self.batches = pk_batches(images.labels, *shape, self.steps, training.seed)
-        self.images, self.labels = images.images, images.labels.to(self.device)
+        self.steps = max(1, training.epochs * len(rows) // (shape[0] * shape[1]))
+        batches = pk_batches(labels, *shape, self.steps, training.seed)
+        self.rows, self.labels = rows[batches], labels[batches].to(self.device)
         with torch.random.fork_rng([]):
             torch.manual_seed(training.seed)
             self.net = ReIDNet(ModelConfig(self.classes, "resnet-tiny", height, width))
@@ -178,9 +182,8 @@ class JudgeTask:
 
     def step(self, step: int, seed: int) -> dict[str, Tensor]:
         """Leave the gradient of one step."""
-        rows = self.batches[step]
-        labels = self.labels[rows.to(self.device)]
-        pixels = self.augment(to_unit(self.images[rows].to(self.device)))
+        labels, pixels = self.labels[step], self.images[self.rows[step]].to(self.device)
+        pixels = self.augment(to_unit(pixels))
         heads = self.net(pixels, heads=True)
         loss = soft_cross_entropy(heads.logits, smooth_labels(labels, self.classes))
         loss = loss + batch_hard_triplet(heads.feature, labels)

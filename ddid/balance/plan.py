@@ -44,8 +44,7 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
     has fewest of the identity. A row's seed depends on `seed`, identity, camera and number alone,
     so that other thresholds leave its image as it is.
 
-    Raises:
-        InputError: no known camera, or thresholds that ask for more than `LIMIT` images.
+    Raises InputError: no known camera, or thresholds that ask for more than `LIMIT` images.
     """
     train = manifest[(manifest["split"] == "train") & (manifest["origin"] == "real")]
     counts, images = camera_counts(train), train.groupby("pid").size()

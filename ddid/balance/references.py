@@ -41,8 +41,7 @@ class References:
     def __init__(self, real: ImageSet, config: GeneratorConfig, device: torch.device) -> None:
         """Measure the cameras' colours.
 
-        Raises:
-            InputError: images of another size, or identities that the generator does not know.
+        Raises InputError: images of another size, or identities that the generator does not know.
         """
         size, found = (config.height, config.width), tuple(real.images.shape[1:])
         require(
@@ -113,9 +112,9 @@ class References:
 
     def _hidden(self, told: Condition, draw: torch.Generator) -> Condition:
         """Hide each part at random: on its own, and with all else of the person or the camera."""
-        chance = torch.rand(len(told) + 2, len(told.identity), generator=draw).to(self.device)
+        chance = torch.rand(len(told) + 2, len(told.identity), generator=draw)
         gone = (chance[:5] < HIDDEN) | (chance[5:] < UNTOLD)[[0, 0, 1, 0, 1]]
-        hidden = zip(gone, told.blank(self.config.nulls), told, strict=True)
+        hidden = zip(gone.to(self.device), told.blank(self.config.nulls), told, strict=True)
         return Condition(
             *(
                 torch.where(off.view(-1, *[1] * (part.dim() - 1)), nothing, part)
@@ -128,8 +127,7 @@ class References:
 
         The source is, where there is one, an image from another camera than the wanted one.
 
-        Raises:
-            InputError: an identity or camera without an image.
+        Raises InputError: an identity or camera without an image.
         """
         identity, camera = self._labels(rows)
         for column, missing, use in (

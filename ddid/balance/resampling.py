@@ -88,12 +88,10 @@ def resample(
     `folder` gets `NAME.png`, further attempts `NAME_rN.png`; rejected ones stay, to be seen. Images
     already there are not made again, so a killed run goes on where it was.
 
-    Returns:
-        The drafts: the plan's columns, `attempt` from 0, `path`, `origin`, and `verdict`, `kept`
-        or the reason against it; a row for each attempt.
+    Returns The drafts: the plan's columns, `attempt` from 0, `path`, `origin`, and `verdict`,
+    `kept` or the reason against it; a row for each attempt.
 
-    Raises:
-        InputError: an empty plan, or labels the generator does not know.
+    Raises InputError: an empty plan, or labels the generator does not know.
     """
     require(len(plan) > 0, "the plan has no rows: there is nothing to synthesise")
     size = (generator.config.height, generator.config.width)
@@ -131,8 +129,7 @@ def synthesise(
     A PNG carries a mark of generator, labels, seed and settings, so images of another generator
     are made anew, and several machines can share one plan by its rows.
 
-    Returns:
-        Paths in the plan's order.
+    Returns Paths in the plan's order.
     """
     how = {name: value for name, value in asdict(sampling).items() if name != "batch"}
     made_by = f"generator {generator.digest()} {how}"

@@ -96,8 +96,7 @@ def draw_images(
 ) -> Tensor:
     """Images of plan rows (pid, camid, seed), uint8 (B, 3, H, W), in one batch.
 
-    Raises:
-        InputError: an identity or camera that the generator does not know or that has no image.
+    Raises InputError: an identity or camera that the generator does not know or that has no image.
     """
     denoiser, config = generator
     picks = references.choose(rows)

@@ -30,9 +30,8 @@ def load_images(
 ) -> Tensor:
     """Decode JPEG or PNG files and resize them to (height, width): uint8 (N, 3, H, W), RGB.
 
-    Raises:
-        InputError: some are missing, truncated, too large or no images: how many, and the first;
-            or the machine lacks the memory.
+    Raises InputError: some are missing, truncated, too large or no images: how many, and the first;
+    or the machine lacks the memory.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     _needed(len(paths), size, memory, "memory")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ddid.attack.budget import Budget
 from ddid.attack.scene import Scene
@@ -20,16 +20,18 @@ from ddid.errors import require
 from ddid.metric.losses import smooth_labels, soft_cross_entropy
 from ddid.model import ReIDNet, embed
 
+LOGITS = 2**20  # at once
 
-def hold_out(images: ImageSet, each: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-    """What is left for training, and `each` random images of every identity that keeps two."""
+
+def hold_out(images: ImageSet, each: int, seed: int = 0) -> Tensor:
+    """Booleans (N,) of what nothing learns from: `each` of every identity that keeps two others."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     held = torch.zeros(len(images), dtype=torch.bool)
     for label in range(len(images.classes)):
         rows = order[images.labels[order] == label]
         held[rows[: each if len(rows) >= each + 2 else 0]] = True
     require(bool(held.any()) or not each, f"no identity has {each} images to spare: hold out fewer")
-    return images.take(~held), images.take(held)
+    return held
 
 
 def refit_experiment(
@@ -50,9 +52,8 @@ def refit_experiment(
         budget: of the PGD attack.
         unseen: images to fit on and to probe, of identities that no network was trained on.
 
-    Returns:
-        Columns `clean accuracy`, `PGD accuracy`; rows (name, `as trained`), (name, `refitted`) and
-        (name, `unseen identities`), whose classifier is new as well.
+    Returns Columns `clean accuracy`, `PGD accuracy`; rows (name, `as trained`), (name, `refitted`)
+    and (name, `unseen identities`), whose classifier is new as well.
     """
     rows = {}
     for name, net in nets.items():
@@ -79,13 +80,16 @@ def refit_classifier(net: ReIDNet, images: ImageSet, steps: int = 300, lr: float
     """
     refitted, device = copy.deepcopy(net).eval(), net.classifier.weight.device
     points, labels = embed(net, images.images).to(device), images.labels.to(device)
-    targets = smooth_labels(labels, len(images.classes))
-    refitted.classifier = nn.Linear(points.shape[1], len(images.classes), bias=False).to(device)
+    classes = len(images.classes)
+    rows = max(1, LOGITS // classes)
+    refitted.classifier = nn.Linear(points.shape[1], classes, bias=False).to(device)
     nn.init.zeros_(refitted.classifier.weight)
     optimizer = torch.optim.Adam(refitted.classifier.parameters(), lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
-        soft_cross_entropy(refitted.classifier(points), targets).backward()
+        for part, own in zip(points.split(rows), labels.split(rows), strict=True):
+            loss = soft_cross_entropy(refitted.classifier(part), smooth_labels(own, classes))
+            (loss * (len(own) / len(points))).backward()
         optimizer.step()
     return refitted
 

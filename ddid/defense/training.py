@@ -72,8 +72,7 @@ def train(
         progress: told the steps done.
         backbone: a module of one's own instead of `config.backbone`, see `ReIDNet`; left as it is.
 
-    Raises:
-        InputError: bad settings, or a loss that is no number.
+    Raises InputError: bad settings, or a loss that is no number.
     """
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     folder, key = Path(folder), training_key(recipe, train_set, config, backbone)

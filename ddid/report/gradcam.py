@@ -26,9 +26,8 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
         images: (B, 3, H, W) in [0, 1], on any device.
         centroids: (B, D) mean embedding of each image's identity.
 
-    Returns:
-        (B, H, W) on the CPU, at least 0; each image's map is scaled to a maximum of 1 (0 where
-        nothing speaks for the identity).
+    Returns (B, H, W) on the CPU, at least 0; each image's map is scaled to a maximum of 1 (0 where
+    nothing speaks for the identity).
     """
     count = len(centroids)
     require(len(images) == count, f"{len(images)} images, {count} centroids: give one per image")

@@ -188,8 +188,14 @@ def attack_images(
     return attacked, {
         "embeddings": counter.embeddings / len(attacked),
         "gradients": counter.gradients / len(attacked),
-        "largest_change": int((attacked.int() - scene.images.int()).abs().max()),
+        "largest_change": largest_change(scene.images, attacked),
     }
+
+
+def largest_change(images: Tensor, attacked: Tensor) -> int:
+    """Of any level, 0..255, between uint8 images and what became of them."""
+    pairs = zip(images.split(BATCH), attacked.split(BATCH), strict=True)
+    return max(int((one.int() - other.int()).abs().max()) for one, other in pairs)
 
 
 class Counter:

@@ -111,9 +111,8 @@ def check_model(embed: Embed, images: Tensor) -> torch.device:
 
     Returns where it computes: where its parameters are, or where its answers lie.
 
-    Raises:
-        InputError: it is in training mode or changes its mode, fails on a batch size, or returns
-            anything but one finite floating-point row per image, always of the same length.
+    Raises InputError: it is in training mode or changes its mode, fails on a batch size, or returns
+    anything but one finite floating-point row per image, always of the same length.
     """
     module = embed if isinstance(embed, nn.Module) else nn.Identity().eval()
     require(not module.training, "the model is in training mode: call its eval() before measuring")

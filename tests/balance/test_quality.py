@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ddid.balance import quality
 from ddid.balance.judge import JudgeTraining, train_judge
 from ddid.balance.quality import (
     copy_test,
@@ -13,6 +14,8 @@ from ddid.balance.quality import (
 )
 from ddid.data.images import ImageSet
 from ddid.errors import InputError
+
+cdist = torch.cdist
 
 
 def cloud(mean, scale, count=20_000, seed=0):
@@ -77,6 +80,19 @@ def test_precision_and_recall_equal_their_loop():
             near = [(point - b).norm() <= r for b, r in zip(by, radii, strict=True)]
             hits += any(near)
         assert covered(points, by) == pytest.approx(hits / len(points))
+
+
+def test_a_part_of_many_images_says_nearly_the_same(monkeypatch):
+    many, made = cloud(0.0, 1.0, 1500), cloud(0.5, 1.0, 1500, seed=1)
+    whole = covered(made, many)
+    monkeypatch.setattr(quality, "MOST", 400)
+    asked = []
+    monkeypatch.setattr(torch, "cdist", lambda a, b: asked.append(len(b)) or cdist(a, b))
+    assert covered(made, many) == pytest.approx(whole, abs=0.1)
+    assert max(asked) == 400
+    noise = torch.randint(0, 256, (900, 3, 16, 8), dtype=torch.uint8)
+    real = ImageSet(noise, torch.arange(900), torch.zeros(900), ("",) * 900)
+    assert copy_test(real, real.take(torch.arange(9)))["copies"] == 1
 
 
 def test_copies_are_nearer_than_photographs(real):

@@ -9,7 +9,7 @@ import pandas as pd
 from ddid.files import atomic_write
 from tests.benchmarks.timing import hardware
 
-MODULES = ("data", "ranking", "attack_step", "training_step", "diffusion")
+MODULES = ("data", "memory", "ranking", "attack_step", "training_step", "diffusion")
 TABLE = Path(__file__).resolve().parents[2] / "figures" / "results" / "speed.csv"
 
 

@@ -4,8 +4,15 @@ import math
 
 import pytest
 
-from tests.benchmarks import attack_step, data, ranking, training_step
+from tests.benchmarks import attack_step, data, memory, ranking, training_step
 from tests.benchmarks.timing import compare
+
+# Of twice the pixels. A copy more than there is would add 0.5; what is above 1 here is less on the
+# full set, where what does not grow with it weighs an eighth.
+MOST = {"bias": 0.9, "generator": 0.9, "gate": 1.4, "held_out": 1.1} | {
+    "defence": 1.3,
+    "learnt_attacks": 1.3,
+}
 
 
 def is_measured(row):
@@ -20,24 +27,29 @@ def test_a_ratio_is_of_what_was_measured_to_its_floor():
 
 @pytest.mark.slow
 def test_ranking_stays_in_memory():
-    time, memory = ranking.rows(repeats=1, queries=512)  # whose scores alone would be 2 GiB
+    time, peak = ranking.rows(repeats=1, queries=512)  # whose scores alone would be 2 GiB
     assert is_measured(time)
-    assert memory["measured"] < ranking.LIMIT, memory
+    assert peak["measured"] < ranking.LIMIT, peak
 
 
 @pytest.mark.slow
-def test_reading_again_is_quick_and_measuring_bias_stays_in_memory():
-    again, nearest, memory = data.rows(images=400)
+def test_reading_again_is_quick():
+    again, nearest = data.rows(images=400)
     assert again["ratio"] < 0.5, again
     assert is_measured(nearest)
-    assert memory["ratio"] < 2, memory
+
+
+@pytest.mark.slow
+def test_no_step_takes_more_than_twice_the_pixels_and_its_networks():
+    found = {row["what"].split(",")[0]: row["ratio"] for row in memory.rows((16_000, 1300))}
+    assert {name for name, ratio in found.items() if ratio > MOST[name]} == set(), found
 
 
 @pytest.mark.slow
 def test_an_attack_needs_no_more_memory_than_its_bare_passes():
-    *times, memory = attack_step.rows()
+    *times, peak = attack_step.rows()
     assert all(is_measured(row) for row in times)
-    assert memory["ratio"] < 1.1, memory
+    assert peak["ratio"] < 1.1, peak
 
 
 @pytest.mark.slow

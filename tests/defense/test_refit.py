@@ -18,6 +18,11 @@ def accuracy(net, images):
     return classifier_accuracy(net, images, images.classes)
 
 
+def split(images, *how, **options):
+    held = hold_out(images, *how, **options)
+    return images.take(~held), images.take(held)
+
+
 @pytest.fixture
 def net():
     torch.manual_seed(0)
@@ -57,13 +62,13 @@ def test_a_part_of_the_images_keeps_the_classes_of_the_whole(net, colours):
 
 def test_probes_are_held_out_of_every_identity_that_can_spare_them(colours):
     short = colours.take(torch.arange(22))  # the last identity has two images
-    rest, held = hold_out(short, 1)
+    rest, held = split(short, 1)
     assert sorted(rest.paths + held.paths) == sorted(short.paths)
     assert held.pids.tolist() == short.classes[:-1]
     assert rest.classes == short.classes
-    assert hold_out(short, 1)[1].paths == held.paths
-    assert hold_out(short, 1, seed=1)[1].paths != held.paths
-    assert len(hold_out(short, 0)[1]) == 0
+    assert split(short, 1)[1].paths == held.paths
+    assert split(short, 1, seed=1)[1].paths != held.paths
+    assert len(split(short, 0)[1]) == 0
     with pytest.raises(InputError, match="no identity has 3 images to spare"):
         hold_out(short, 3)
 
@@ -76,7 +81,7 @@ def test_a_refitted_classifier_knows_the_identities_it_was_fitted_on(net, colour
 
 
 def test_the_experiment_compares_each_classifier_with_its_refitted_self(net, colours):
-    rest, held = hold_out(colours, 1)
+    rest, held = split(colours, 1)
     unseen = (rest.take(rest.pids > 7), held)
     table = refit_experiment({"mine": net}, rest, held, 100, Budget(steps=5), unseen)
     kinds = ["as trained", "refitted", "unseen identities"]

@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddid.attack.budget import Budget
 from ddid.attack.seen import fna, sma
 from ddid.defense.fnes import FNES
 from ddid.defense.losses import forward_both
 from ddid.defense.meta import Meta
-from ddid.defense.recipes import batch_attacks, find_recipe, recipes
+from ddid.defense.recipes import batch_attacks, find_recipe
 from ddid.defense.step import Draw, Learner, in_order
 from ddid.defense.training import Defence
 from ddid.model import ModelConfig, ReIDNet
@@ -137,47 +136,6 @@ def test_attacking_ahead_differs_by_the_look_ahead_alone(batch):
 
     assert torch.allclose(after(0.0, ahead=True), after(0.0, ahead=False), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(after(0.5, ahead=True), after(0.5, ahead=False), rtol=1e-3)
-
-
-WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "unique_dim", "equal"}
-
-
-class Syncs(TorchDispatchMode):
-    """Counts what would wait for an accelerator: values read, shapes that depend on values."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket._qualified_op_name.split("::")[1]
-        chosen = args[1] if name in ("index", "index_put", "_index_put_impl_") else []
-        masks = [i for i in chosen if isinstance(i, torch.Tensor) and i.dtype == torch.bool]
-        if name in WAITS or masks:
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-def test_the_counter_of_waits_finds_some():
-    values = torch.rand(4)
-    with Syncs() as syncs:
-        _ = float(values[0]), values[values > 2], values.nonzero(), values[torch.tensor([0, 1])]
-    assert syncs.found == ["_local_scalar_dense", "index", "nonzero"]
-
-
-@pytest.mark.parametrize("name", recipes())
-def test_a_step_waits_for_the_device_five_times_at_most(name, batch):
-    """Halves are drawn on the host beforehand, so all tensors here would be the device's."""
-    subject = learner(name)
-    subject = replace(subject, source=learner("none", seed=1).net.eval())
-    if subject.recipe.discriminator:
-        from ddid.defense.discriminator import Discriminator
-
-        subject = replace(subject, discriminator=Discriminator(subject.net.width))
-    draw = Draw(0, CPU)
-    with Syncs() as syncs:
-        subject.gradient(batch, HALVES, draw)
-    assert len(syncs.found) <= 5, syncs.found
 
 
 def test_all_processes_share_one_batch(colours, short):

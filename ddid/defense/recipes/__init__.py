@@ -42,8 +42,7 @@ def recipes() -> dict[str, Recipe]:
 def find_recipe(name: str) -> Recipe:
     """The recipe called `name`, changes at its end included.
 
-    Raises:
-        InputError: there is none, or a change that changes nothing.
+    Raises InputError: there is none, or a change that changes nothing.
     """
     known = recipes()
     owners = [own for own in known if name == own or name.startswith((f"{own}+", f"{own}-"))]
@@ -78,8 +77,7 @@ def tuned(recipe: Recipe, fnes: FNES, meta: Meta, discriminator: float) -> Recip
 def batch_attacks(names: Sequence[str]) -> tuple[Craft, ...]:
     """Attacks by name for a meta-test half: such as need no more than a batch.
 
-    Raises:
-        InputError: one that is unknown, or learns from or asks for more.
+    Raises InputError: one that is unknown, or learns from or asks for more.
     """
     found = [find_attack(name) for name in names]
     for entry in found:

@@ -1,0 +1,7 @@
+"""The whole library on a pretended device, see `devices.py`."""
+
+from tests.pretended import run_apart
+
+
+def test_the_library_on_a_pretended_device():
+    run_apart("tests/devices.py")
