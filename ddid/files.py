@@ -122,9 +122,7 @@ def write_figure(path: str | Path, figure: "Figure") -> None:
 @contextmanager
 def lock(folder: str | Path) -> Iterator[None]:
     """Hold a folder for oneself. The system lets go of it when the holder dies, however it dies.
-
-    Raises InputError: another process holds it; the sentence says which.
-    """
+    Raises InputError: another process holds it; the sentence says which."""
     from filelock import FileLock, Timeout
 
     folder = Path(folder)

@@ -79,10 +79,8 @@ def code_cells(path: Path, *, parameters: bool) -> list[str]:
 
 
 def declared_parameters(notebook: str) -> dict[str, Literal]:
-    """Names and default values in the cell tagged `parameters` of a notebook.
-
-    Raises InputError: no such notebook, no tagged cell, or a default that is not a literal.
-    """
+    """Names and default values in the cell tagged `parameters` of a notebook. Raises InputError: no
+    such notebook, no tagged cell, or a default that is not a literal."""
     path, values = notebook_path(notebook), {}
     cells = code_cells(path, parameters=True)
     require(len(cells) == 1, f"{path} needs one cell tagged `parameters`, it has {len(cells)}")

@@ -78,10 +78,13 @@ def _try(given: dict[str, Any]) -> None:
     import torch
 
     from ddid.attack import Budget
+    from ddid.data.decoding import check_size
     from ddid.report.subject import check_model, load_factory
 
     Budget(given["attack_eps_255"] / 255, steps=given["attack_steps"])
-    images = torch.rand(3, 3, given["image_height"], given["image_width"])
+    size = given["image_height"], given["image_width"]
+    check_size(size)
+    images = torch.rand(3, 3, *size)
     check_model(load_factory(given["audited_model"], given["audited_weights"]), images)
     if given["audited_surrogate"]:
         check_model(load_factory(given["audited_surrogate"]), images)
@@ -108,10 +111,8 @@ def write_page(notebook: Path, page: Path, title: str) -> None:
 
 
 def explorer_of(run: str | Path) -> "Explorer":
-    """The explorer over the models and test images of a run folder.
-
-    Raises InputError: notebooks 01 and 03 have not run there.
-    """
+    """The explorer over the models and test images of a run folder. Raises InputError: notebooks 01
+    and 03 have not run there."""
     from accelerate import PartialState
 
     from ddid.data import reopen
@@ -129,16 +130,15 @@ def explorer_of(run: str | Path) -> "Explorer":
 
 
 def serve(run: str | Path, port: int = 8866, *, browser: bool = True) -> None:
-    """Show the explorer of a run folder as a page of this machine, until interrupted.
-
-    Raises InputError: there is no such run.
-    """
+    """Show the explorer of a run folder as a page of this machine, until interrupted. Raises
+    InputError: there is no such run."""
     import nbformat
     from voila.app import Voila
 
     root = from_here(run)
     models = root / "03_adversarial_meta_training" / "models"
     require(models.is_dir(), f"{models} is missing: give the folder of a run, such as runs/demo")
+    require(0 < port < 2**16, f"port is {port}: give a number from 1 to 65535")
     sys.stdout.write(
         f"explorer of {root}: http://localhost:{port}/, on this machine only (Ctrl-C ends it)\n"
     )

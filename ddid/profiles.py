@@ -30,10 +30,8 @@ def read_profile(name: str) -> dict[str, Any]:
 
 
 def read_mapping(name: str, folder: Path, kind: str) -> dict[str, Any]:
-    """Names and values of a YAML file: `folder/NAME.yaml`, or a path.
-
-    Raises InputError: no such file, or something else in it.
-    """
+    """Names and values of a YAML file: `folder/NAME.yaml`, or a path. Raises InputError: no such
+    file, or something else in it."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
     require(path.is_file(), f"no {kind} {name!r}: choose one of {known}, or give a YAML file")

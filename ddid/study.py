@@ -105,10 +105,8 @@ def _flatten(
 
 
 def read_study(name: str) -> Study:
-    """A study in `notebooks/studies`, or a path to a YAML file like those.
-
-    Raises InputError: no such study, or not what `Study` describes.
-    """
+    """A study in `notebooks/studies`, or a path to a YAML file like those. Raises InputError: no
+    such study, or not what `Study` describes."""
     content = read_mapping(name, STUDIES, "study")
     try:
         study = Study(**{"name": Path(name).stem} | content)

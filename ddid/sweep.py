@@ -145,6 +145,7 @@ def connect(scheduler: str = "", workers: int = 0) -> "Client":
     import dask
     from distributed import Client
 
+    require(workers >= 0, f"{workers} workers: give their number, or 0 for one a core")
     local = {
         "n_workers": workers or None,
         "threads_per_worker": 1,

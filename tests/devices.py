@@ -20,6 +20,7 @@ from ddid.defense.training import Defence, TrainConfig
 from ddid.metric.ranking import Embedded
 from ddid.model import ModelConfig, ReIDNet
 from ddid.report.explorer import Explorer
+from ddid.report.probes import PROBES, Asked, question
 from ddid.report.robustness import Plan, attack_images
 from ddid.report.subject import Subject
 from ddid.training.loop import Fit, Loop
@@ -131,6 +132,16 @@ def test_a_model_elsewhere_serves_transfer_and_a_function_says_where_it_computes
             attacked, cost = attack_images("transfer", subject, plan, other)
             assert attacked.device.type == "cpu"
             assert cost["embeddings"] == 0 < cost["largest_change"]
+
+
+def test_an_audit_asks_and_attacks_there(images):
+    with pretended() as device:
+        query = images.take(torch.arange(0, 24, 5))
+        subject = Subject.of(network(device), query, images)
+        asked = Asked.by(subject.scene("query", Budget(), torch.Generator()))
+        assert len(question(asked)) == len(PROBES)
+        plan = Plan(("fna",), Budget(eps=1.0, steps=2, norm="l2"))
+        assert attack_images("fna", subject, plan)[1]["largest_change"] > 0
 
 
 @pytest.mark.parametrize("side", ["query", "gallery"])

@@ -53,6 +53,8 @@ class There(Tensor):
         )
 
     def __init__(self, inner: Tensor) -> None:
+        if inner.dtype == torch.float64:
+            raise TypeError("the device knows no float64, as Apple's do not")
         self.inner = inner
 
     def tolist(self) -> Any:

@@ -1,7 +1,9 @@
+import nbformat
 import pytest
+from voila.app import Voila
 
 from ddid.errors import InputError
-from ddid.page import explorer_of, serve
+from ddid.page import explorer_of, serve, write_page
 
 
 def test_a_folder_without_a_run_is_one_sentence(tmp_path):
@@ -9,3 +11,26 @@ def test_a_folder_without_a_run_is_one_sentence(tmp_path):
         serve(tmp_path)
     with pytest.raises(InputError, match="no file"):
         explorer_of(tmp_path)
+
+
+def test_the_page_is_served_to_this_machine_alone_and_says_so(tmp_path, monkeypatch, capsys):
+    (tmp_path / "03_adversarial_meta_training/models").mkdir(parents=True)
+    monkeypatch.setattr(Voila, "launch_instance", lambda argv: told.extend(argv))
+    told = []
+    serve(tmp_path, 4321, browser=False)
+    assert {"--Voila.ip=127.0.0.1", "--port=4321", "--no-browser"} <= set(told)
+    assert "on this machine only" in capsys.readouterr().out
+    with pytest.raises(InputError, match="port is 70000: give a number from 1 to 65535"):
+        serve(tmp_path, 70000)
+
+
+def test_a_page_of_a_notebook_runs_nothing(tmp_path):
+    evil = "<img src=x onerror=alert(1)><script>alert(1)</script><b>bold</b>"
+    shown = nbformat.v4.new_output("display_data", {"text/html": evil})
+    cells = [nbformat.v4.new_code_cell("1", outputs=[shown]), nbformat.v4.new_markdown_cell(evil)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    write_page(tmp_path / "a.ipynb", tmp_path / "a.html", "<script>alert(1)</script>")
+    page = (tmp_path / "a.html").read_text()
+    assert "bold" in page
+    assert "<img src=x" not in page
+    assert "<script" not in page

@@ -242,7 +242,7 @@ def test_readme_maps_the_paper_to_code_and_tests_that_exist():
         module, _, attribute = name.rpartition(".")
         found = importlib.import_module(module)
         assert hasattr(found, attribute) or importlib.import_module(name)
-    for test in re.findall(r"`(tests/[\w/.]+)`", section):
+    for test in re.findall(r"`(tests/[\w/.]+)`", text):
         assert (ROOT / test).is_file(), test
 
 

@@ -162,6 +162,11 @@ def test_settings_overrule_a_study_and_single_values_become_lists(study):
     assert {tuple(train["recipes"]) for _, train in plans} == {("none",), ("mine",)}
 
 
+def test_fewer_than_no_workers_are_refused():
+    with pytest.raises(InputError, match="-1 workers: give their number"):
+        connect(workers=-1)
+
+
 def test_two_sweeps_do_not_share_a_folder(study, tmp_path):
     with (
         lock(tmp_path / "out"),

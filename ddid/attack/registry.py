@@ -108,7 +108,7 @@ def craft(
     for part in scene.batches(batch_size):
         attacked = run(part).detach().to(part.images.device)
         check_attacked(entry.name, attacked, part.images, bound)
-        found[done : done + len(attacked)] = to_8bit(attacked, part.images, bound)
+        found[done : done + len(attacked)] = to_8bit(attacked.cpu(), part.images.cpu(), bound)
         done += len(attacked)
         if progress:
             progress(f"attack {entry.name}", done, len(found))

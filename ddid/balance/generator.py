@@ -97,10 +97,8 @@ def train_generator(
 
 
 def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining) -> Generator:
-    """A generator as training finds it: random weights, or those of a start that fits.
-
-    Raises InputError: a start of another architecture or of other people.
-    """
+    """A generator as training finds it: random weights, or those of a start that fits. Raises
+    InputError: a start of another architecture or of other people."""
     if not training.start:
         rows = torch.linspace(0, len(real) - 1, min(len(real), 1024)).round().long()
         sigma_data = centre(to_unit(real.images[rows])).std().item()

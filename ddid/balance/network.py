@@ -64,9 +64,7 @@ class GeneratorConfig:
 
     def labels(self, pids: Tensor, camids: Tensor) -> tuple[Tensor, Tensor]:
         """Label indices (B,) of identities and cameras (B,); camera −1 (unknown) is the null one.
-
-        Raises InputError: an identity or camera that the generator was not trained on.
-        """
+        Raises InputError: an identity or camera that the generator was not trained on."""
         found = []
         cameras = (*self.cameras, -1)
         for what, values, known in (
@@ -169,10 +167,8 @@ def save_generator(generator: Generator, folder: str | Path, notes: dict[str, An
 
 
 def load_generator(folder: str | Path) -> Generator:
-    """The generator saved in `folder`, in evaluation mode, on the CPU.
-
-    Raises InputError: nothing there, another format version, or weights that do not fit.
-    """
+    """The generator saved in `folder`, in evaluation mode, on the CPU. Raises InputError: nothing
+    there, another format version, or weights that do not fit."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -39,10 +39,8 @@ class References:
     """Real images by identity and camera, and the colours of each camera."""
 
     def __init__(self, real: ImageSet, config: GeneratorConfig, device: torch.device) -> None:
-        """Measure the cameras' colours.
-
-        Raises InputError: images of another size, or identities that the generator does not know.
-        """
+        """Measure the cameras' colours. Raises InputError: images of another size, or identities
+        that the generator does not know."""
         size, found = (config.height, config.width), tuple(real.images.shape[1:])
         require(
             real.images.dtype == torch.uint8 and found == (3, *size),

@@ -94,10 +94,8 @@ def draw_images(
     sampling: Sampling,
     watch: Watch | None = None,
 ) -> Tensor:
-    """Images of plan rows (pid, camid, seed), uint8 (B, 3, H, W), in one batch.
-
-    Raises InputError: an identity or camera that the generator does not know or that has no image.
-    """
+    """Images of plan rows (pid, camid, seed), uint8 (B, 3, H, W), in one batch. Raises InputError:
+    an identity or camera that the generator does not know or that has no image."""
     denoiser, config = generator
     picks = references.choose(rows)
     told = references.sampling(rows, picks)

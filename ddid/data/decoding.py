@@ -140,10 +140,15 @@ def _gone(path: str) -> InputError:
     return InputError(f"no image {path}: the manifest names it but it is gone")
 
 
-def _needed(images: int, size: tuple[int, int], there: int, where: str) -> int:
-    """Bytes of decoded images; InputError for sizes that are none, or that do not fit."""
+def check_size(size: tuple[int, int]) -> None:
+    """Raise InputError unless `size` is a height and a width."""
     whole = all(type(length) is int and 0 < length <= 2**13 for length in size)
     require(whole, f"image size is {size}: give height and width in pixels, 1 to {2**13}")
+
+
+def _needed(images: int, size: tuple[int, int], there: int, where: str) -> int:
+    """Bytes of decoded images; InputError for sizes that are none, or that do not fit."""
+    check_size(size)
     needed = 3 * images * size[0] * size[1]
     require(
         needed < 0.9 * there,

@@ -124,7 +124,7 @@ def has_gradients(model: Asked) -> tuple[bool, dict[str, float]]:
     """More than 99 % of the images must have a gradient for the attack to follow."""
     _, gradient = value_and_grad(valued(model.embed, fna(model.guides)), model.images)
     strength = gradient.flatten(1).abs().amax(1)
-    share = float((strength > 1e-12).double().mean())
+    share = float((strength > 1e-12).float().mean())
     return share > 0.99, {"share_nonzero": share, "median_largest": float(strength.median())}
 
 
@@ -152,7 +152,7 @@ def responds(model: Asked) -> tuple[bool, dict[str, float]]:
     signs = [uniform(model.images.shape, source, model.images).sign() for _ in range(2)]
     near, other = (model((model.images + LEVEL * sign).clamp(0, 1)) for sign in signs)
     moved = relative(near, model(model.images))
-    share = float((moved > 1e-6).double().mean())
+    share = float((moved > 1e-6).float().mean())
     jump = float((moved / relative(other, near).clamp_min(1e-12)).median())
     return share > 0.99 and jump < 3, {"share_moved": share, "jump": jump}
 

@@ -185,17 +185,12 @@ def attack_images(
     other = replace(surrogate, rows=subject.rows).scene(*given) if surrogate else None
     scene = replace(subject.scene(*given), embed=counter, surrogate=other)
     attacked = craft(find_attack(name), scene, BATCH, progress)
+    pairs = zip(attacked.split(BATCH), scene.images.split(BATCH), strict=True)
     return attacked, {
         "embeddings": counter.embeddings / len(attacked),
         "gradients": counter.gradients / len(attacked),
-        "largest_change": largest_change(scene.images, attacked),
+        "largest_change": max(int((a.int() - b.int()).abs().max()) for a, b in pairs),
     }
-
-
-def largest_change(images: Tensor, attacked: Tensor) -> int:
-    """Of any level, 0..255, between uint8 images and what became of them."""
-    pairs = zip(images.split(BATCH), attacked.split(BATCH), strict=True)
-    return max(int((one.int() - other.int()).abs().max()) for one, other in pairs)
 
 
 class Counter:

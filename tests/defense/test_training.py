@@ -121,6 +121,13 @@ def test_weights_to_start_from_count_by_content(colours, short, tmp_path):
     assert start(0) == start(0) != start(1)
 
 
+def test_the_launchers_precision_counts(colours, short, monkeypatch):
+    recipe = find_recipe("none")
+    plain = training_key(recipe, colours, short)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert training_key(recipe, colours, short) != plain
+
+
 def test_a_batch_with_one_identity_is_refused(colours, short, tmp_path):
     with pytest.raises(InputError, match="at least 2, so that every process sees two"):
         train("metric_at", colours, replace(short, identities=1), tmp_path)

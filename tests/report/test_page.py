@@ -113,6 +113,7 @@ def test_data_without_cameras_and_a_share_of_the_queries_will_do(folder, monkeyp
         ("crashing", (), "fails on a batch|stopped"),
         ("honest", ("--data", "gone.csv"), "gone.csv"),
         ("honest", ("--eps", "300"), "eps"),
+        ("honest", ("--size", "-1", "8"), "image size is"),
         ("honest", ("--model", "nocolon"), "package.module:factory"),
     ],
 )
