@@ -39,7 +39,7 @@ def tail_share(counts: ArrayLike) -> float:
 def identity_bias(manifest: pd.DataFrame) -> pd.DataFrame:
     """Bias of each identity, from the manifest's train rows alone; no image is read.
 
-    Returns One row per `pid`: `images`; `cameras` that see it; `dominance`, the share of its images
+    Returns one row per `pid`: `images`; `cameras` that see it; `dominance`, the share of its images
     from its most frequent camera; `entropy` of its camera shares over the logarithm of the data
     set's number of cameras, 0 one camera … 1 all alike. The last two are NaN where no camera is
     known.
@@ -105,7 +105,7 @@ def effective_images(features: Tensor) -> float:
 def image_bias(images: ImageSet) -> pd.DataFrame:
     """What only the images tell of each identity.
 
-    Returns One row per `pid`: `near_duplicates`, the share of its images with another one of it
+    Returns one row per `pid`: `near_duplicates`, the share of its images with another one of it
     nearer than `NEAR`; `effective_images`, its number of really different images, judged by
     thumbnails centred on the data set's mean.
     """

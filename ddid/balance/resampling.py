@@ -88,7 +88,7 @@ def resample(
     `folder` gets `NAME.png`, further attempts `NAME_rN.png`; rejected ones stay, to be seen. Images
     already there are not made again, so a killed run goes on where it was.
 
-    Returns The drafts: the plan's columns, `attempt` from 0, `path`, `origin`, and `verdict`,
+    Returns the drafts: the plan's columns, `attempt` from 0, `path`, `origin`, and `verdict`,
     `kept` or the reason against it; a row for each attempt.
 
     Raises InputError: an empty plan, or labels the generator does not know.
@@ -129,7 +129,7 @@ def synthesise(
     A PNG carries a mark of generator, labels, seed and settings, so images of another generator
     are made anew, and several machines can share one plan by its rows.
 
-    Returns Paths in the plan's order.
+    Returns paths in the plan's order.
     """
     how = {name: value for name, value in asdict(sampling).items() if name != "batch"}
     made_by = f"generator {generator.digest()} {how}"

@@ -52,7 +52,7 @@ def refit_experiment(
         budget: of the PGD attack.
         unseen: images to fit on and to probe, of identities that no network was trained on.
 
-    Returns Columns `clean accuracy`, `PGD accuracy`; rows (name, `as trained`), (name, `refitted`)
+    Returns columns `clean accuracy`, `PGD accuracy`; rows (name, `as trained`), (name, `refitted`)
     and (name, `unseen identities`), whose classifier is new as well.
     """
     rows = {}

@@ -41,8 +41,8 @@ def batch_hard_triplet(
             the anchors themselves if None. Row i is never a positive of anchor i.
         pool: (B,) which rows may meet in a triplet: those with the same number; all if None.
 
-    Returns Mean over the triplets that violate the margin; a differentiable zero if none does or if
-    the batch lacks positives or negatives.
+    Returns the mean over the triplets that violate the margin; a differentiable zero if
+    none does or if the batch lacks positives or negatives.
     """
     distances = torch.cdist(features, features if references is None else references)
     same = labels[:, None] == labels
