@@ -155,7 +155,8 @@ class Explorer:
         for name, view in self.views.items():
             text += f"{name}: AP {' → '.join(f'{score.ap:.0f} %' for score in view.scores)}\n"
             (_, clean), *others = list(view.pictures.items())[:3]
-            shown |= {"clean": clean} | {f"{title}\n{name}": image for title, image in others}
+            model = name.replace("@", "\n@")  # a picture is narrow
+            shown |= {"clean": clean} | {f"{title}\n{model}": image for title, image in others}
             for when, (asked, found) in view.lists(self.answers).items():
                 notes = [f"{a.similarity:.2f} c{a.camera}" for a in found.itertuples()]
                 images = pictures(self.gallery.images[found["row"].tolist()])
