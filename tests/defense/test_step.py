@@ -138,6 +138,11 @@ def test_attacking_ahead_differs_by_the_look_ahead_alone(batch):
     assert not torch.allclose(after(0.5, ahead=True), after(0.5, ahead=False), rtol=1e-3)
 
 
+def test_attack_and_augmentation_draw_from_seeds_of_their_own():
+    draw = Draw(7, CPU)
+    assert len({7, draw.host.initial_seed(), draw.device.initial_seed()}) == 3
+
+
 def test_all_processes_share_one_batch(colours, short):
     task = Defence(find_recipe("metric_at"), colours, short)
     assert task.batches.shape == (short.steps, 8)

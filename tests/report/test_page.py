@@ -78,6 +78,8 @@ def test_an_honest_model_ends_with_status_0_and_a_report(folder, monkeypatch, ca
     assert re.search(r"^worst +\d", printed, re.MULTILINE)
     report = json.loads(audit_of(folder, "honest").read_text())
     assert report["flags"] == []
+    budget = report["plan"]["budget"]
+    assert budget["step"] * budget["steps"] >= budget["eps"], "every level is in reach"
     assert report["results"]["worst"]["mAP"] < report["results"]["clean"]["mAP"]
     page = (folder / "out_honest" / "audit.html").read_text()
     assert "<title>Audit of strangers:honest</title>" in page

@@ -45,3 +45,14 @@ def test_the_feed_gives_the_rows_asked_for():
     images = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8)
     rows = torch.tensor([3, 3, 0])
     assert torch.equal(Feed(images, torch.device("cpu"))[rows], images[rows])
+
+
+def test_pixels_that_do_not_fit_stay_on_the_host_and_come_pinned(monkeypatch):
+    images, pinned = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8), []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (images.nbytes, images.nbytes))
+    feed = Feed(images, torch.device("cuda"))
+    assert feed.images is images
+    feed.device = torch.device("cpu")
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda part: pinned.append(part) or part)
+    assert torch.equal(feed[torch.tensor([4, 1])], images[[4, 1]])
+    assert len(pinned) == 1
