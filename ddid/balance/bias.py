@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from ddid.data.images import ImageSet, to_unit
+from ddid.data.images import ImageSet, rows_of_each, to_unit
 from ddid.errors import require
 
 THUMBNAIL = (16, 8)  # pixels; our choice: small enough to forget JPEG noise, not the pose
@@ -111,9 +111,7 @@ def image_bias(images: ImageSet) -> pd.DataFrame:
     """
     thumbs = thumbnails(images.images)
     center, rows = thumbs.mean(0), {}
-    order = images.pids.argsort(stable=True)
-    pids, counts = images.pids.unique(return_counts=True)
-    for pid, own in zip(pids.tolist(), order.split(counts.tolist()), strict=True):
+    for pid, own in zip(images.classes, rows_of_each(images.pids), strict=True):
         near = (nearest_difference(thumbs[own]) < NEAR).float().mean().item()
         rows[pid] = (near, effective_images(thumbs[own] - center))
     columns = ["near_duplicates", "effective_images"]

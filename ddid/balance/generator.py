@@ -21,7 +21,7 @@ from ddid.balance.network import (
 )
 from ddid.balance.references import References
 from ddid.balance.sampling import Sampling, draw_images
-from ddid.data.images import ImageSet, to_unit
+from ddid.data.images import ImageSet, rows_of_each, to_unit
 from ddid.errors import require
 from ddid.files import read_json
 from ddid.identity import identity
@@ -129,10 +129,9 @@ def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining
 def people(real: ImageSet) -> dict[str, list[float]]:
     """Whom a generator is made for: of each identity the number of images and the mean colour."""
     colours = torch.cat([to_unit(part).mean((2, 3)) for part in real.images.split(256)])
-    groups = {str(pid): colours[real.pids == pid] for pid in real.classes}
     return {
-        pid: [len(own), *(round(value, 3) for value in own.mean(0).tolist())]
-        for pid, own in groups.items()
+        str(pid): [len(own), *(round(value, 3) for value in colours[own].mean(0).tolist())]
+        for pid, own in zip(real.classes, rows_of_each(real.pids), strict=True)
     }
 
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddid.balance.bias import nearest_difference, thumbnails
-from ddid.data.images import Augment, ImageSet, to_unit
+from ddid.data.images import Augment, ImageSet, rows_of_each, to_unit
 from ddid.errors import require
 from ddid.identity import identity
 from ddid.metric.losses import batch_hard_triplet, smooth_labels, soft_cross_entropy
@@ -132,8 +132,7 @@ def hold_out(real: ImageSet, thumbs: Tensor) -> Tensor:
     a model has as good as seen them. With nobody so often photographed, the last one of all.
     """
     held = torch.zeros(len(real), dtype=torch.bool)
-    for pid in real.classes:
-        own = (real.pids == pid).nonzero()[:, 0]
+    for own in rows_of_each(real.pids):
         if len(own) > 3:
             held[own[nearest_difference(thumbs[own]).argmax()]] = True
     held[-1] |= not held.any()

@@ -21,6 +21,11 @@ def to_unit(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+def rows_of_each(labels: Tensor) -> tuple[Tensor, ...]:
+    """Rows of every label there is in (N,), labels ascending, by sorting, not by masks."""
+    return labels.argsort(stable=True).split(labels.unique(return_counts=True)[1].tolist())
+
+
 def to_uint8(images: Tensor) -> Tensor:
     """float in [0, 1] → uint8, rounded to nearest: what a picture file keeps of an attack."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ddid.attack.budget import Budget
 from ddid.attack.scene import Scene
-from ddid.data.images import ImageSet, to_unit
+from ddid.data.images import ImageSet, rows_of_each, to_unit
 from ddid.defense.recipes.classifier_at import pgd_on_logits
 from ddid.errors import require
 from ddid.metric.losses import smooth_labels, soft_cross_entropy
@@ -27,8 +27,8 @@ def hold_out(images: ImageSet, each: int, seed: int = 0) -> Tensor:
     """Booleans (N,) of what nothing learns from: `each` of every identity that keeps two others."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     held = torch.zeros(len(images), dtype=torch.bool)
-    for label in range(len(images.classes)):
-        rows = order[images.labels[order] == label]
+    for own in rows_of_each(images.pids[order]):
+        rows = order[own]
         held[rows[: each if len(rows) >= each + 2 else 0]] = True
     require(bool(held.any()) or not each, f"no identity has {each} images to spare: hold out fewer")
     return held

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ddid.data.images import rows_of_each
 from ddid.errors import require
 from ddid.seeds import seed_of
 
@@ -16,7 +17,7 @@ def pk_batches(
     than K repeats some. Batch t depends on the seed and on t alone. Raises InputError if P is below
     2 or above the number of identities.
     """
-    groups = [(labels == label).nonzero().squeeze(1) for label in labels.unique()]
+    groups = rows_of_each(labels)
     require(
         2 <= identities <= len(groups),
         f"batches of {identities} identities: ask for 2 to {len(groups)} identities a batch",

@@ -8,7 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ddid.data.images import Augment, ImageSet, load_images, to_uint8, to_unit
+from ddid.data.images import (
+    Augment,
+    ImageSet,
+    load_images,
+    rows_of_each,
+    to_uint8,
+    to_unit,
+)
 from ddid.errors import InputError
 
 
@@ -151,3 +158,9 @@ def test_augmentation_at_zero_probability_only_crops():
     out = Augment((64, 32), flip=0.0, erase=0.0)(images)
     values = {round(value, 4) for value in out.unique().tolist()}
     assert values <= {0.0, 0.7}
+
+
+def test_rows_of_each_label_equal_their_loop():
+    labels = torch.tensor([7, 3, 7, 0, 3, 7])
+    expected = [[i for i in range(6) if labels[i] == label] for label in (0, 3, 7)]
+    assert [rows.tolist() for rows in rows_of_each(labels)] == expected
