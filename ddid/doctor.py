@@ -12,8 +12,7 @@ from ddid.notebook import NOTEBOOKS, declared_parameters, environment, notebook_
 
 
 def examine(data_root: str = "") -> list[str]:
-    """Findings as sentences; also on the data set folder or manifest `data_root` if there is one.
-    Raises InputError: something that keeps ddid from running."""
+    """Findings as sentences; also on the data set or manifest `data_root` if there is one."""
     about = environment()
     try:
         kernel = KernelSpecManager().get_kernel_spec("python3").resource_dir

@@ -1,21 +1,31 @@
 """The one exception a user is meant to read."""
 
+from typing import Any
+
 
 class InputError(ValueError):
     """Bad input, told in one sentence: what was wrong, where, and what to do."""
 
 
 def require(condition: bool, sentence: str) -> None:
-    """Raise `InputError(sentence)` unless `condition` holds.
-
-    Our choice: contracts at public entries are code with a sentence, not assertions, because
-    assertions vanish under `python -O` and speak to developers.
-
-    >>> require(1 > 0, "never shown")
-    >>> require(0 > 1, "eps is 2.0 but pixels lie in [0, 1]: give a fraction such as 8/255")
-    Traceback (most recent call last):
-        ...
-    ddid.errors.InputError: eps is 2.0 but pixels lie in [0, 1]: give a fraction such as 8/255
-    """
+    """Raise `InputError(sentence)` unless `condition` holds: for public entries, where an assertion
+    would speak to developers, and vanish under `python -O`."""
     if not condition:
         raise InputError(sentence)
+
+
+def require_within(what: str, settings: Any, **intervals: str) -> None:
+    """Raise `InputError` unless fields of a dataclass lie in intervals such as "(0, 1]"; one
+    declared `int` must be a whole number."""
+    for name, interval in intervals.items():
+        value, kind = getattr(settings, name), type(settings).__dataclass_fields__[name].type
+        whole = kind in (int, "int")
+        low, high = map(float, interval[1:-1].split(","))
+        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        inside = (
+            number
+            and (low < value if interval[0] == "(" else low <= value)
+            and (value < high if interval[-1] == ")" else value <= high)
+        )
+        wanted = f"a {'whole ' * whole}number in {interval}"
+        require(inside, f"{what}: {name} is {value!r}, give {wanted}")

@@ -1,7 +1,6 @@
 """Files that are whole or not there: written beside, brought to the disk, moved into place."""
 
 import errno
-import hashlib
 import json
 import os
 import platform
@@ -25,11 +24,9 @@ LOCK, OWNER = ".lock", ".owner.json"
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it into place only when the block succeeds.
-
-    A reader therefore sees the old file or the whole new one, whatever interrupts the writer, and
-    after a power cut too: the bytes are on the disk before the name is.
-    """
+    """Yield a temporary path beside `path`; move it into place only when the block succeeds. A
+    reader therefore sees the old file or the whole new one, whatever interrupts the writer, and
+    after a power cut too: the bytes are on the disk before the name is."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.writing-{HOST}-{os.getpid()}{path.suffix}")
     try:
@@ -78,21 +75,6 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """`content` with its digest, by which damage done to the file is noticed."""
-    return content | {"digest": _seal(content)}
-
-
-def is_whole(content: dict[str, Any]) -> bool:
-    """Whether what was read is as it was sealed."""
-    return content.get("digest") == _seal({n: v for n, v in content.items() if n != "digest"})
-
-
-def _seal(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, default=_plain)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # of NumPy or torch
         return value.tolist()
@@ -121,8 +103,8 @@ def write_figure(path: str | Path, figure: "Figure") -> None:
 
 @contextmanager
 def lock(folder: str | Path) -> Iterator[None]:
-    """Hold a folder for oneself. The system lets go of it when the holder dies, however it dies.
-    Raises InputError: another process holds it; the sentence says which."""
+    """Hold a folder for oneself, or InputError that says who does. The system lets go of it when
+    the holder dies, however it dies."""
     from filelock import FileLock, Timeout
 
     folder = Path(folder)

@@ -16,10 +16,8 @@ from ddid.model import IMAGENET_MEAN, IMAGENET_STD, pooled
 
 
 class Normalised(nn.Module):
-    """A network for ImageNet-normalised images as one for pixels in [0, 1]: (B, D) features.
-
-    `net` may return features (B, D), maps (B, D, h, w) or transformers' outputs.
-    """
+    """A network for ImageNet-normalised images as one for pixels in [0, 1]. `net` may return
+    features (B, D), maps (B, D, h, w) or transformers' outputs."""
 
     levels: Tensor
 
@@ -61,10 +59,8 @@ def transformers(path: str) -> Normalised:
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """A state dict from a safetensors file, or from one of `torch.save`, tensors only.
-
-    A nested `state_dict` or `model` is taken out, and the prefix `module.` of parallel training.
-    """
+    """A state dict from a safetensors or PyTorch file, tensors only; a nested `state_dict` or
+    `model` is taken out, and the prefix `module.` of parallel training."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

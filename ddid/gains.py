@@ -14,14 +14,9 @@ def gains_of(
 ) -> pd.DataFrame:
     """What every name in the column `by` gains over each of `over` that there is, by attack.
 
-    Args:
-        rows: `by`, `domain` (or none), `attack`, `query`, `ap` (percent), and the columns `paired`.
-        by: the column whose names are compared.
-        over: names to compare with.
-        paired: columns under which two names were asked the same queries.
-
-    Returns `by`, `over`, `domain`, `attack`, `gain` (points of mAP), `low` and `high` (95 %),
-    `pairs`.
+    `rows` have `by`, `domain` (or none), `attack`, `query`, `ap` (percent) and columns `paired`,
+    under which two names were asked the same queries. Returns `by`, `over`, `domain`, `attack`,
+    `gain` (points of mAP), `low` and `high` (95 %) and `pairs`.
     """
     keys = [*(["domain"] if "domain" in rows else []), "attack"]
     wide = rows.pivot_table(index=[*keys, *paired, "query"], columns=by, values="ap", sort=False)
@@ -38,11 +33,8 @@ def gains_of(
 
 
 def bootstrap(groups: Sequence[NDArray], draws: int = DRAWS) -> NDArray:
-    """Means (draws,) as they would come out with other seeds and other queries.
-
-    Our choice: seeds are drawn with replacement, then queries (Q,) with replacement within each
-    seed drawn, since both are samples of what might have been.
-    """
+    """Means (draws,) as other seeds and queries would give them: seeds are drawn with replacement,
+    then queries (Q,) within each seed drawn [our choice]."""
     draw = np.random.default_rng(0)
     total = np.zeros(draws)
     for _ in groups:

@@ -29,19 +29,14 @@ PACKAGES = {"site-packages", "dist-packages"}
 def identity(**parts: Any) -> str:
     """32 hexadecimal digits that stay the same exactly while everything in `parts` does.
 
-    Args:
-        parts: plain values, lists, dictionaries, sets; dataclasses and other objects; arrays,
-            tensors, networks; paths (what the file or folder holds); functions, classes and
-            partials (the code they depend on).
-
-    The order of arguments and of dictionary entries is irrelevant.
+    Parts may be plain values, lists, dictionaries, sets; dataclasses and other objects; arrays,
+    tensors, networks; paths (what the file or folder holds); functions, classes and partials (the
+    code they depend on). InputError: one that cannot be told from its like, a missing file.
 
     >>> identity(eps=8, steps=15) == identity(steps=15, eps=8)
     True
     >>> identity(eps=8) == identity(steps=8)
     False
-
-    Raises InputError: a part that cannot be told from its like, say an iterator; a missing file.
     """
     walk = _Walk()
     for walk.part, part in sorted(parts.items()):
@@ -152,10 +147,8 @@ def _content(path: Path) -> Iterator[str]:
 
 @cache
 def instructions(code: CodeType) -> str:
-    """Digest of what code does: its instructions with the names and constants they use.
-
-    Comments, docstrings and line numbers are not among them.
-    """
+    """Digest of what code does: its instructions with the names and constants they use. Comments,
+    docstrings and line numbers are not among them."""
     steps = [step.opname + _constant(step.argval) for step in dis.get_instructions(code)]
     return _digest(repr((code.co_flags, code.co_varnames[: code.co_argcount], steps)).encode())
 
@@ -168,10 +161,8 @@ def _constant(value: Any) -> str:
 
 
 def _named(thing: Any) -> Iterator[tuple[str, Any]]:
-    """Names in a function or class of ours, with what they stand for.
-
-    Of annotations only classes count: their methods may be called on the argument.
-    """
+    """Names in a function or class of ours, with what they stand for. Of annotations only classes
+    count: their methods may be called on the argument."""
     if not isinstance(thing, FunctionType | type) or not _ours(thing.__module__):
         return
     if isinstance(thing, type):

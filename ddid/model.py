@@ -63,8 +63,6 @@ class ReIDNet(nn.Module):
     `weights` is a folder or hub name of pretrained backbone weights in transformers' format; empty
     for random ones. `backbone` is a module of one's own instead, a copy of which is trained: images
     (B, 3, H, W), normalised as for ImageNet, to features (B, D) or maps (B, D, h, w).
-
-    Raises InputError: unknown backbone, images its patches do not divide, weights that do not fit.
     """
 
     mean: Tensor
@@ -96,10 +94,8 @@ class ReIDNet(nn.Module):
     @overload
     def forward(self, images: Tensor, heads: bool) -> Heads: ...
     def forward(self, images: Tensor, heads: bool = False) -> Tensor | Heads:
-        """Embeddings (B, D) of images (B, 3, H, W) in [0, 1]; all `Heads` where asked for.
-
-        Embeddings are not normalised; cosine distance does that where it is computed.
-        """
+        """Embeddings (B, D), not normalised, of images (B, 3, H, W) in [0, 1]; all `Heads` where
+        asked for."""
         feature = pooled(self.backbone((images - self.mean) / self.std))
         embedding = self.neck(feature)
         if not heads:
@@ -120,11 +116,9 @@ def pooled(output: Any) -> Tensor:
 
 
 def embed(model: Embed, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Embeddings of many images, without gradients and in evaluation mode.
-
-    Takes uint8 (N, 3, H, W) or floats in [0, 1], `batch_size` a forward pass, and returns float32
-    (N, D) on their device. The modes of a module and of its parts are put back afterwards.
-    """
+    """Embeddings of many images, without gradients and in evaluation mode. Takes uint8 (N, 3, H, W)
+    or floats in [0, 1], `batch_size` a forward pass, and returns float32 (N, D) on their device.
+    The modes of a module and of its parts are put back afterwards."""
     module = model if isinstance(model, nn.Module) else nn.Module()
     device = next((p.device for p in module.parameters()), images.device)
     modes = {part: part.training for part in module.modules()}
@@ -149,11 +143,8 @@ def save_model(net: ReIDNet, folder: str | Path, **notes: Any) -> None:
 
 
 def load_model(folder: str | Path, backbone: nn.Module | None = None) -> ReIDNet:
-    """The network saved in `folder`, in evaluation mode, on the CPU.
-
-    `backbone` is a module like the one it was trained with, if that was one's own. Raises
-    InputError for another format version, or weights of another architecture.
-    """
+    """The network saved in `folder`, in evaluation mode, on the CPU; `backbone` is a module like
+    the one it was trained with, if that was one's own. InputError for weights that do not fit."""
     folder = Path(folder)
     description = read_json(folder / "model.json")
     found = description.get("format") if isinstance(description, dict) else None
@@ -201,8 +192,7 @@ def _backbone(config: ModelConfig, weights: str) -> Any:
     patch = getattr(settings, "patch_size", 1)
     require(
         config.height % patch == 0 and config.width % patch == 0,
-        f"{name} takes patches of {patch} pixels, which do not divide {config.height}x"
-        f"{config.width}: change image_height and image_width",
+        f"{name} takes patches of {patch} pixels: change image_height and image_width to multiples",
     )
     kind = getattr(transformers, f"{family}Model")
     backbone = _pretrained(kind, settings, weights) if weights else kind(settings)
@@ -224,8 +214,7 @@ def _pretrained(kind: Any, settings: Any, weights: str) -> Any:
     wrong = [*report["missing_keys"], *report["mismatched_keys"]]
     require(
         not wrong,
-        f"backbone weights {weights!r} are of another architecture, {len(wrong)} tensors do not "
-        "fit: choose the backbone they were trained for",
+        f"backbone weights {weights!r} are of another architecture, {len(wrong)} tensors differ",
     )
     return backbone
 

@@ -79,8 +79,7 @@ def code_cells(path: Path, *, parameters: bool) -> list[str]:
 
 
 def declared_parameters(notebook: str) -> dict[str, Literal]:
-    """Names and default values in the cell tagged `parameters` of a notebook. Raises InputError: no
-    such notebook, no tagged cell, or a default that is not a literal."""
+    """Names and default values, literals, in the cell tagged `parameters` of a notebook."""
     path, values = notebook_path(notebook), {}
     cells = code_cells(path, parameters=True)
     require(len(cells) == 1, f"{path} needs one cell tagged `parameters`, it has {len(cells)}")
@@ -97,13 +96,8 @@ def declared_parameters(notebook: str) -> dict[str, Literal]:
 
 
 def check_parameters(notebook: str, given: Mapping[str, Any]) -> dict[str, Literal]:
-    """The declared parameters of `notebook` with `given` values, names and types checked.
-
-    A name that another notebook declares is left out (profiles serve all notebooks at once).
-
-    Raises InputError: a name that no notebook declares, or a value of another type than its
-    default.
-    """
+    """The declared parameters of `notebook` with `given` values, names and types checked; a name
+    that another notebook declares is left out (profiles serve all notebooks at once)."""
     declared = declared_parameters(notebook)
     _check_names(given.keys() - declared.keys())
     strict = ConfigDict(strict=True, allow_inf_nan=False, protected_namespaces=())
@@ -175,10 +169,7 @@ class Run:
         return path
 
     def record(self, **metrics: Any) -> None:
-        """Add to this notebook's `metrics.json` and to the run's, which collects all notebooks.
-
-        Only what the seed determines belongs here.
-        """
+        """Add what only the seed determines to this notebook's `metrics.json` and to the run's."""
         own = self.folder / "metrics.json"
         write_json(own, (read_json(own) if own.exists() else {}) | metrics)
         collect_metrics(self.root)
@@ -193,16 +184,9 @@ class Run:
 
 
 def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
-    """Check a notebook's parameters strictly and open its place in the run folder.
-
-    Args:
-        notebook: name without suffix, say `01_bias_analysis`.
-        namespace: the notebook's `globals()`, where the parameters are.
-
-    A parameter `threads`, where a notebook has it and it is positive, holds torch to that many.
-
-    Raises InputError: an unknown or mistyped parameter, or another process works in the run folder.
-    """
+    """Check the parameters in a notebook's `globals()` and open its place in the run folder.
+    `notebook` is its name, say `01_bias_analysis`. A parameter `threads`, where there is a positive
+    one, holds torch to that many."""
     names = declared_parameters(notebook).keys() | injected_names(namespace.get("In", []))
     values = check_parameters(notebook, {n: namespace[n] for n in names if n in namespace})
     root = resolve(str(values["out"]))

@@ -35,16 +35,10 @@ def audit_run(
 ) -> dict[str, Any]:
     """Audit anybody's model: notebook 04 alone in the run folder `out`, and the page `audit.html`.
 
-    Args:
-        model, surrogate: "package.module:factory", see `load_factory`; `weights` are given to it.
-        data: folder in a known layout or a CSV manifest, with or without cameras.
-        out: relative to the working directory, like `data` and `weights`.
-        size: (height, width) the images are brought to.
-        queries: how many are attacked, 0 for all.
-        eps: largest change of a pixel, in levels of 255; the step is an eighth of it.
-        steps: of an attack.
-
-    Returns `verdicts`, `results` and `flags`, which are also in `out/audit.json`.
+    `model` and `surrogate` are "package.module:factory", see `load_factory`; `weights` are given to
+    it. `data` is a folder in a known layout or a CSV manifest, its images are brought to `size` =
+    (height, width), and `queries` of them attacked, 0 for all, by `eps` levels of 255. Returns
+    `verdicts`, `results` and `flags`, which are also in `out/audit.json`.
     """
     from ddid.data import read_data
     from ddid.data.manifest import write_manifest
@@ -111,8 +105,7 @@ def write_page(notebook: Path, page: Path, title: str) -> None:
 
 
 def explorer_of(run: str | Path) -> "Explorer":
-    """The explorer over the models and test images of a run folder. Raises InputError: notebooks 01
-    and 03 have not run there."""
+    """The explorer over the models and test images of a run folder."""
     from accelerate import PartialState
 
     from ddid.data import reopen
@@ -130,8 +123,7 @@ def explorer_of(run: str | Path) -> "Explorer":
 
 
 def serve(run: str | Path, port: int = 8866, *, browser: bool = True) -> None:
-    """Show the explorer of a run folder as a page of this machine, until interrupted. Raises
-    InputError: there is no such run."""
+    """Show the explorer of a run folder as a page of this machine, until interrupted."""
     import nbformat
     from voila.app import Voila
 

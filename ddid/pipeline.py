@@ -33,21 +33,12 @@ def run_profile(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Execute the notebooks in order; returns the run folder.
+    """Execute the notebooks under a profile (name or YAML file) in the run folder `out`, or
+    `runs/PROFILE` beside `notebooks/`, and return it.
 
-    Args:
-        profile: name or YAML file.
-        out: run folder, relative to the working directory; `runs/PROFILE` beside `notebooks/` if
-            empty.
-        settings: overrides, `NAME=VALUE` or `NOTEBOOK.NAME=VALUE`, see `parse_setting` and `plan`.
-        only: numbers or names of the notebooks to execute; all if empty.
-        resume: go on with a run folder that exists. A notebook whose result stands is not executed
-            again; another one is, and inside it what was trained or attacked and still stands is
-            kept, what does not is set aside.
-        overwrite: delete what an earlier run wrote there first.
-
-    Raises InputError: bad parameters, a run folder in the way or in use, or a notebook that stopped
-    on bad input.
+    `settings` overrule the profile, `NAME=VALUE` or `NOTEBOOK.NAME=VALUE`; `only` holds numbers or
+    names of notebooks, none for all. A folder that is not empty wants `resume`, which keeps all
+    that stands and sets the rest aside, or `overwrite`, which deletes what an earlier run wrote.
     """
     root = from_here(out) if out else resolve(f"runs/{Path(profile).stem}")
     plans = plan_run(profile, root, settings, only)
@@ -61,8 +52,7 @@ def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
     occupied = any(path.name[0] != "." for path in root.iterdir())
     require(
         resume or overwrite or not occupied,
-        f"{root} holds an earlier run or other files: add --resume to go on with it, "
-        "--overwrite to delete what the run wrote, or choose another --out",
+        f"{root} is not empty: add --resume to go on, --overwrite, or choose another --out",
     )
     if occupied and overwrite:
         ours = [folder for folder in root.glob("[0-9][0-9]_*") if _state(folder)]
@@ -78,14 +68,8 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
     """Execute notebooks in order; those whose result stands are left alone.
 
     It stands while parameters, code, the data set's files, what earlier notebooks wrote and what it
-    wrote itself are the same. Changed images are noticed by size and time of change.
-
-    Args:
-        plans: what to execute. A notebook's folder in the run has the notebook's name.
-        root: run folder; nobody else may work in it meanwhile.
-        console: told what happens, and what the notebooks print; standard output by default.
-
-    Raises InputError: a notebook stopped, or the folder is in use.
+    wrote itself are the same; changed images are noticed by size and time of change. `console` is
+    told what happens and what the notebooks print. InputError: one stopped, or `root` is in use.
     """
     stream, clock = console or sys.stdout, _Clock(plans, root)
     with lock(root), overall(root / TOLD, stream, clock.headline) as say:

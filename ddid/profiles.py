@@ -30,8 +30,7 @@ def read_profile(name: str) -> dict[str, Any]:
 
 
 def read_mapping(name: str, folder: Path, kind: str) -> dict[str, Any]:
-    """Names and values of a YAML file: `folder/NAME.yaml`, or a path. Raises InputError: no such
-    file, or something else in it."""
+    """Names and values of a YAML file: `folder/NAME.yaml`, or a path."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
     require(path.is_file(), f"no {kind} {name!r}: choose one of {known}, or give a YAML file")
@@ -68,9 +67,8 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     """Checked parameters of notebooks: of a profile, overruled by settings.
 
     `seed` sets it in all that take it, `03.seed` and `03_adversarial_meta_training.seed` in one.
-    One value for a list stands for a list of one.
-
-    Raises InputError: a name that no notebook takes, or a value of another type.
+    One value for a list stands for a list of one. InputError: a name that no notebook takes, or a
+    value of another type.
     """
     declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
     known = {name for parameters in declared.values() for name in parameters}
@@ -97,12 +95,8 @@ def _is_called(notebook: str, name: str) -> bool:
 def plan_run(
     profile: str, out: Path, settings: Sequence[str] = (), only: Sequence[str] = ()
 ) -> Plans:
-    """Checked parameters of the six notebooks, or of `only` some, in the run folder `out`.
-
-    Everything is checked before anything runs, so a typing error costs no training.
-
-    Raises InputError: an unknown or mistyped parameter anywhere, or an unknown name in `only`.
-    """
+    """Checked parameters of the six notebooks, or of `only` some, in the run folder `out`; all
+    checked before anything runs, so a typing error costs no training."""
     given = dict(map(parse_setting, settings))
     plans = plan(notebook_names(), profile, {**given, "out": str(out)})
     for name in only:

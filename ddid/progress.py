@@ -86,15 +86,9 @@ def progress_told(channel: Path) -> Progress:
 def overall(
     channel: Path, stream: TextIO, headline: Callable[[], str]
 ) -> Iterator[Callable[[str], None]]:
-    """Show where a run is, and what its notebook tells, until the block ends.
-
-    Args:
-        channel: the file that the notebook's `progress_told` writes.
-        stream: two bars at its foot if it is a terminal; else a line every few seconds.
-        headline: say "notebook 3 of 6, about 6 minutes left"; asked again and again.
-
-    Yields what prints a text above the bars.
-    """
+    """Show where a run is, as `headline` says again and again, and what its notebook tells through
+    the file `channel`, until the block ends: two bars at the foot of a terminal, else a line every
+    few seconds. Yields what prints a text above the bars."""
     from tqdm import tqdm
 
     def say(text: str) -> None:

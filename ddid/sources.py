@@ -43,10 +43,8 @@ def _imports(text: str) -> Iterator[Path]:
 
 
 def _files(name: str) -> list[Path]:
-    """Files behind a module's name or a name in it.
-
-    A name taken from a package may be found by any of its modules, as registries do: all count.
-    """
+    """Files behind a name; of a package all, since any of its modules may be found by a
+    registry."""
     package, *inner = name.split(".")
     if package != LIBRARY.name or inner == ["__version__"]:
         return []

@@ -41,10 +41,8 @@ class Gains(BaseModel, extra="forbid"):
 
 
 class Study(BaseModel, extra="forbid"):
-    """Runs under a profile: fixed parameters, times a grid, times variants.
-
-    `notebooks/studies/README.md` says what each field means.
-    """
+    """Runs under a profile: fixed parameters, times a grid, times variants
+    (`studies/README.md`)."""
 
     name: str
     profile: str
@@ -105,8 +103,7 @@ def _flatten(
 
 
 def read_study(name: str) -> Study:
-    """A study in `notebooks/studies`, or a path to a YAML file like those. Raises InputError: no
-    such study, or not what `Study` describes."""
+    """A study in `notebooks/studies`, or a path to a YAML file like those."""
     content = read_mapping(name, STUDIES, "study")
     try:
         study = Study(**{"name": Path(name).stem} | content)
@@ -128,13 +125,9 @@ def read_study(name: str) -> Study:
 
 
 def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Cell]:
-    """Every run of the study, its parameters checked; `settings` overrule all others.
-
-    The grid's first parameter changes slowest, so with `seed` there an unfinished study has whole
-    comparisons.
-
-    Raises InputError: a parameter that no notebook of the study takes, or of another type.
-    """
+    """Every run of the study, its parameters checked; `settings` overrule all others. The grid's
+    first parameter changes slowest, so with `seed` there an unfinished study has whole
+    comparisons."""
     axes = {**study.grid, **({"variant": list(study.variants)} if study.variants else {})}
     cells = []
     for values in product(*axes.values()):

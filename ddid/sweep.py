@@ -35,18 +35,11 @@ def run_study(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Run what is left of a study and write its table.
+    """Run what is left of a study and write its table; parameters in `settings` overrule its own.
 
-    Args:
-        study: from `read_study`.
-        out: its folder, `runs/STUDY` beside `notebooks/` if empty: `steps/IDENTITY` for every
-            notebook executed, `runs/NAME` for every cell, `so_far.csv`.
-        csv: the table, `out/STUDY.csv` if empty; beside it its gains, `…_gains.csv`.
-        settings: parameters that overrule the study's.
-        scheduler, workers: see `connect`.
-        progress: told the notebooks done.
-
-    Raises InputError: the study is wrong, or a cell stopped (the others were run all the same).
+    The folder `out`, or `runs/STUDY` beside `notebooks/`, gets `steps/IDENTITY` for every notebook
+    executed, `runs/NAME` for every cell, `so_far.csv`, and the table unless `csv` says where; the
+    gains, `…_gains.csv`, go beside it. InputError: a cell stopped, after all others were run.
     """
     root = from_here(out) if out else resolve(f"runs/{study.name}")
     csv = from_here(csv) if csv else root / f"{study.name}.csv"
@@ -108,9 +101,7 @@ def _run(
 
 def run_step(plan: Plans, root: Path, before: Path | None, stopped: str | None) -> str:
     """Run one notebook in a folder of links to what ran `before` it; why it or that stopped, or "".
-
-    Raises InputError: the kernel died, which another try may mend.
-    """
+    InputError if the kernel died, which another try may mend."""
     if stopped:
         return stopped
     root.mkdir(parents=True, exist_ok=True)
@@ -135,13 +126,9 @@ def _link(link: Path, target: Path) -> None:
 
 
 def connect(scheduler: str = "", workers: int = 0) -> "Client":
-    """A client of the Dask cluster at an address, or of one on this machine while it is open.
-
-    That one has `workers` processes (one a core if 0) of one thread each, which leave with a parent
-    that is killed.
-
-    Raises InputError: nobody answers at the address.
-    """
+    """A client of the Dask cluster at an address, or of one on this machine while it is open:
+    `workers` processes (one a core if 0) of one thread each, which leave with a parent that is
+    killed."""
     import dask
     from distributed import Client
 

@@ -10,7 +10,7 @@ from torch import nn
 from ddid.attack import Budget, Scene, attacks, find_attack, gallery
 from ddid.balance.gate import Gate
 from ddid.balance.generator import GeneratorTask, GeneratorTraining, started
-from ddid.balance.judge import JudgeTask, JudgeTraining, train_judge
+from ddid.balance.judge import JudgeTask, train_judge
 from ddid.balance.network import GeneratorConfig
 from ddid.balance.sampling import WAYS, Sampling, draw_images
 from ddid.data.images import ImageSet
@@ -27,7 +27,6 @@ from ddid.training.loop import Fit, Loop
 from tests.pretended import WAITED, pretended
 
 SHORT = TrainConfig(steps=3, identities=4, images_per_identity=2, attack_steps=2)
-JUDGED = JudgeTraining(epochs=4)
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def test_training_of_generator_and_judge_never_waits(images):
     with pretended() as device:
         generator = started(images, GeneratorConfig.of(images), training)
         drawing = GeneratorTask(images, generator, training, device), training.fit(device)
-        judging = JudgeTask(images.images, images.pids, JUDGED), Fit(3, 1e-3)
+        judging = JudgeTask(images.images, images.pids, 4, 0), Fit(3, 1e-3)
         for task, settings in (drawing, judging):
             loop = Loop(task, settings)
             loop.take(0)
@@ -116,7 +115,7 @@ def test_images_are_drawn_and_judged(way, images, tmp_path):
         WAITED.clear()
         drawn = draw_images(generator, task.references, rows.assign(seed=range(2)), sampling)
         assert set(WAITED) == {"_to_copy"}, "the finished images, nothing else"
-        gate = Gate(train_judge(images, JUDGED, tmp_path))
+        gate = Gate(train_judge(images, tmp_path, epochs=4))
         made = ImageSet(drawn, torch.tensor(rows["pid"]), torch.tensor(rows["camid"]), ("a", "b"))
         assert len(gate.verdicts(made)) == 2
 

@@ -12,24 +12,22 @@ from ddid.notebook import REPOSITORY
 RECIPE = '''"""Half the loss."""
 
 from ddid.defense.losses import identity_terms
-from ddid.defense.recipe import Card, Recipe
-
-CARD = Card(paper="nobody 2026", idea="Nothing is attacked.", ours="All of it.")
+from ddid.defense.recipe import Recipe
 
 
 def half(batch, clean, attacked):
     return {name: value / 2 for name, value in identity_terms(batch, clean, None).items()}
 
 
-RECIPES = [Recipe("half", CARD, None, half)]
+RECIPES = [Recipe("half", "nobody 2026", "Nothing is attacked.", craft=None, loss=half)]
 '''
 
 ATTACK = '''"""Darkness."""
 
-from ddid.attack.registry import Card, attack
+from ddid.attack.registry import attack
 
 
-@attack(Card("nobody 2026", "none", "eps, no step", "the clean image"), "standard")
+@attack("nobody 2026", "none", "eps, no step", "the clean image")
 def dark(scene):
     """Every pixel as dark as it may be."""
     return (scene.images - scene.budget.eps).clamp(0, 1)

@@ -18,7 +18,6 @@ from ddid.attack import Budget
 from ddid.balance.edm import Denoiser
 from ddid.balance.gate import Limits
 from ddid.balance.generator import GeneratorTraining
-from ddid.balance.judge import JudgeTraining
 from ddid.balance.network import (
     Generator,
     GeneratorConfig,
@@ -53,7 +52,7 @@ def many(examples):
 NUMBER = st.integers(-3, 300) | st.integers() | st.floats() | st.sampled_from([0.5, 1.5, 8 / 255])
 ODD = st.none() | st.booleans() | st.text(max_size=3) | st.lists(st.integers(-1, 2), max_size=2)
 SMALL = st.sampled_from([-1, 0, 1, 2, 1.5, math.nan, 2**63, None, "x", "", True, [], [1], {}])
-CONFIGS = [Budget, TrainConfig, GeneratorTraining, JudgeTraining, Limits, Sampling, Thresholds]
+CONFIGS = [Budget, TrainConfig, GeneratorTraining, Limits, Sampling, Thresholds]
 CONFIGS += [FNES, Meta, Plan, GeneratorConfig]
 
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ddid.attack.auto import auto_ascent
 from ddid.attack.budget import random_start, where_rows
-from ddid.attack.pgd import Objective, valued
-from ddid.attack.registry import Card, attack
+from ddid.attack.objectives import Objective
+from ddid.attack.pgd import auto_ascent, valued
+from ddid.attack.registry import attack
 from ddid.attack.scene import Scene
 from ddid.errors import InputError
-from ddid.metric.distance import Metric, on_metric
+from ddid.metric.distance import normalize
 from ddid.metric.ranking import is_match
 
 TEMPERATURES = (0.02, 0.01)  # of cosines, in turn
@@ -21,18 +21,12 @@ AT_ONCE = 2**24  # comparisons held at once, so that memory grows with the galle
 
 @dataclass(frozen=True)
 class Known:
-    """A gallery of G images as B queries meet it.
+    """A gallery of G images as B queries meet it."""
 
-    features (G, D) in the space of `metric`; right and wrong (B, G): which images are right and
-    which wrong answers to each query, the others are ignored; rows (B, R): the right ones, and,
-    where a query has fewer than R, others that `right` leaves out.
-    """
-
-    features: Tensor
-    right: Tensor
-    wrong: Tensor
-    rows: Tensor
-    metric: Metric
+    features: Tensor  # (G, D) of unit length
+    right: Tensor  # (B, G): right answers to each query
+    wrong: Tensor  # (B, G): wrong ones; the others are ignored
+    rows: Tensor  # (B, R): the right ones, filled up with others that `right` leaves out
 
     @classmethod
     def of(cls, scene: Scene) -> "Known":
@@ -40,18 +34,16 @@ class Known:
         gallery = scene.gallery
         if gallery is None:
             raise InputError("an attack that knows the gallery changes queries: give side='query'")
-        features = on_metric(gallery.embeddings, scene.metric)
+        features = normalize(gallery.embeddings)
         pids = scene.pids.to(features.device)[:, None]
         camids = None if scene.camids is None else scene.camids.to(features.device)[:, None]
         right = is_match(gallery.pids, gallery.camids, pids, camids)
         rows = right.float().topk(most_right(right), dim=1).indices
-        return cls(features, right, gallery.pids != pids, rows, scene.metric)
+        return cls(features, right, gallery.pids != pids, rows)
 
     def scores(self, embeddings: Tensor) -> Tensor:
-        """Closeness (B, G): half the squared distance, negated; the cosine less 1 under cosine."""
-        own = on_metric(embeddings, self.metric)
-        squares = own.square().sum(1, keepdim=True) + self.features.square().sum(1)
-        return own @ self.features.T - squares / 2
+        """Cosines (B, G)."""
+        return normalize(embeddings) @ self.features.T
 
 
 def most_right(right: Tensor) -> int:
@@ -60,14 +52,12 @@ def most_right(right: Tensor) -> int:
 
 
 @attack(
-    Card(
-        "smooth AP (Brown et al. 2020); steps in the spirit of APGD (Croce & Hein 2020)",
-        "the gallery itself, under the camera rule: lowers the smooth average precision of the "
-        "real ranking, temperatures 0.02 and 0.01 in turn",
-        budget="2 eps halved when it stalls, 40 steps a start; L-inf or L2",
-        start="the clean image, the best so far, a random point, ...; kept is the lowest exact AP",
-    ),
-    "gallery",
+    "smooth AP (Brown et al. 2020); steps in the spirit of APGD (Croce & Hein 2020)",
+    "the gallery itself, under the camera rule: lowers the smooth average precision of the "
+    "real ranking, temperatures 0.02 and 0.01 in turn",
+    "2 eps halved when it stalls, 40 steps a start; L-inf or L2",
+    "the clean image, the best so far, a random point, ...; kept is the lowest exact AP",
+    family="gallery",
 )
 def gallery(scene: Scene) -> Tensor:
     """Average precision attacked directly, by who knows the gallery."""
@@ -85,19 +75,14 @@ def gallery(scene: Scene) -> Tensor:
 
 
 def smooth_miss(known: Known, temperature: float) -> Objective:
-    """One minus the smooth average precision of each query: steps of the rank become sigmoids.
-
-    Under "euclidean" the temperature is a share of the gallery's mean squared length.
-    """
-    lengths = known.features.square().sum(1).mean()
-    scale = temperature * lengths if known.metric == "euclidean" else temperature
+    """One minus the smooth average precision of each query: steps of the rank become sigmoids."""
     real = known.right.gather(1, known.rows)
     columns = max(1, AT_ONCE // known.right.numel())
 
     def precision(scores: Tensor, rows: Tensor, counted: Tensor) -> Tensor:
         """Sum of the precisions at some right answers, (B,)."""
         own = scores.gather(1, rows)
-        ahead = torch.sigmoid((scores[:, None] - own[:, :, None]) / scale)
+        ahead = torch.sigmoid((scores[:, None] - own[:, :, None]) / temperature)
         wrong = (ahead * known.wrong[:, None]).sum(2)
         right = (ahead * known.right[:, None]).sum(2) + 0.5  # an image is half ahead of itself
         return (right / (right + wrong) * counted).sum(1)

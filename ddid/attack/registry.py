@@ -2,7 +2,7 @@
 
 An attack is a function `Scene -> attacked images in [0, 1]` under the decorator `attack`, in a
 module of this folder or in your own code. What holds for all and no card repeats: guides are
-chosen without a look at cameras; distances are the scored metric's, squared, between the features
+chosen without a look at cameras; distances are squared, between the unit-length features
 that the model returns (post-BNNeck), in evaluation mode; pixels stay in [0, 1] and in the budget,
 and are scored after rounding to 8 bits.
 """
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ddid.attack.rounding import check_attacked, check_images, to_8bit
+from ddid.attack.budget import check_attacked, check_images, to_8bit
 from ddid.attack.scene import Scene
 from ddid.errors import require
 from ddid.progress import Progress
@@ -42,32 +42,33 @@ class Card:
 
 @dataclass(frozen=True)
 class Attack:
-    """One named attack: `craft(scene)` returns the scene's images, attacked, in [0, 1].
-
-    `whole` ones learn from the whole scene and return a function of scenes that attacks a batch.
-    `bounded` ones change no pixel by more than the budget's eps; the others state their own bound.
-    `surrogate` ones need the scene before another model; `dear` ones ask a model so often that a
-    report may spend them on fewer queries.
-    """
+    """One named attack: `craft(scene)` returns the scene's images, attacked, in [0, 1]."""
 
     name: str
     craft: Callable[[Scene], Any]
     card: Card
     family: Family
-    whole: bool = False
-    bounded: bool = True
-    surrogate: bool = False
-    dear: bool = False
+    whole: bool = False  # learns from the whole scene, returns a function that attacks a batch
+    bounded: bool = True  # changes no pixel by more than eps; others state their own bound
+    surrogate: bool = False  # needs the scene before another model
+    dear: bool = False  # asks so often that a report may spend it on fewer queries
 
 
 _ENTERED: dict[str, Attack] = {}
 
 
 def attack(
-    card: Card, family: Family = "standard", **traits: bool
+    source: str,
+    guides: str,
+    budget: str = Card.budget,
+    start: str = Card.start,
+    *,
+    family: Family = "standard",
+    **traits: bool,
 ) -> Callable[[Callable[[Scene], Any]], Callable[[Scene], Any]]:
     """Enter a function into the table under its own name, with the `traits` of `Attack` it has,
-    and print the card in its docstring."""
+    and print its card in its docstring."""
+    card = Card(source, guides, budget, start)
 
     def enter(craft: Callable[[Scene], Any]) -> Callable[[Scene], Any]:
         craft.__doc__ = f"{craft.__doc__}\n\n{card}"

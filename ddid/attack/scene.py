@@ -9,41 +9,27 @@ import torch
 from torch import Tensor
 
 from ddid.attack.budget import Budget
-from ddid.attack.guides import Guides, find_guides, guides_within
-from ddid.attack.pgd import Ascent, Objective, pgd, plain_ascent
+from ddid.attack.objectives import Guides, Objective, find_guides, guides_within
+from ddid.attack.pgd import Ascent, pgd, plain_ascent
 from ddid.data.images import to_unit
-from ddid.metric.distance import Embed, Metric
+from ddid.metric.distance import Embed
 from ddid.metric.ranking import Embedded
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A model under attack, its images, and what the attacker may know and spend.
+    """A model under attack, its images, and what the attacker may know and spend."""
 
-    embed       any callable images -> embeddings, in evaluation mode
-    images      (B, 3, H, W), uint8 or floats in [0, 1]
-    pids        (B,) identities of the images (in training: their classes)
-    budget      what the attacker may spend
-    generator   source of all random numbers
-    clean       (B, D) clean features of the images; the model is asked for them if None
-    references  features that guides are made of; the images themselves if None
-    camids      (B,) cameras of the images, for the attacker who knows the gallery
-    gallery     features, identities and cameras of the gallery, for the same attacker alone
-    surrogate   the same images before another model, for attacks that must not ask this one
-    metric      the distance that will score the attack
-    """
-
-    embed: Embed
-    images: Tensor
-    pids: Tensor
+    embed: Embed  # in evaluation mode
+    images: Tensor  # (B, 3, H, W), uint8 or floats in [0, 1]
+    pids: Tensor  # (B,) identities of the images (in training: their classes)
     budget: Budget
-    generator: torch.Generator
-    clean: Tensor | None = None
-    references: Embedded | None = None
-    camids: Tensor | None = None
-    gallery: Embedded | None = None
-    surrogate: "Scene | None" = None
-    metric: Metric = "cosine"
+    generator: torch.Generator  # source of all random numbers
+    clean: Tensor | None = None  # (B, D) clean features; the model is asked for them if None
+    references: Embedded | None = None  # that guides are made of; the images themselves if None
+    camids: Tensor | None = None  # (B,) cameras, for the attacker who knows the gallery
+    gallery: Embedded | None = None  # for the same attacker alone
+    surrogate: "Scene | None" = None  # the same images before another model, for who may not ask
 
     @cached_property
     def guides(self) -> Guides:
@@ -53,8 +39,8 @@ class Scene:
             with torch.no_grad():
                 clean = self.embed(self.images)
         if self.references is None:
-            return guides_within(clean, self.pids.to(clean.device), self.metric)
-        return find_guides(clean, self.pids, self.references, self.metric)
+            return guides_within(clean, self.pids.to(clean.device))
+        return find_guides(clean, self.pids, self.references)
 
     def pgd(self, objective: Objective, ascent: Ascent = plain_ascent) -> Tensor:
         """The images after raising `objective` of their embeddings within the budget."""

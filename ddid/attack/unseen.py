@@ -14,7 +14,7 @@ from torch.nn import functional
 from ddid.attack.budget import Budget, steepest, uniform, where_rows
 from ddid.attack.objectives import fna
 from ddid.attack.pgd import Value, gradient_ascent, value_and_grad, valued
-from ddid.attack.registry import Card, attack
+from ddid.attack.registry import attack
 from ddid.attack.scene import Scene
 from ddid.errors import InputError, require
 
@@ -28,12 +28,13 @@ PATCH = (0.25, 0.3)  # height and width of the patch as shares of the image: 7.5
 GUIDES = "as FNA"
 LEARNED = "L-inf; one for all images, learned on the attacked images themselves"
 PARAMETERS = "bounded by its reach, not by eps; sign steps that cross the range 2.5 times"
+unseen = partial(attack, family="unseen")
 
 Rule = Callable[[Scene], Tensor]
 """What was learned from a whole scene: a batch of it to the batch's attacked images."""
 
 
-@attack(Card("Moosavi-Dezfooli et al. 2017", GUIDES, LEARNED, "random"), "unseen", whole=True)
+@unseen("Moosavi-Dezfooli et al. 2017", GUIDES, LEARNED, "random", whole=True)
 def universal(scene: Scene) -> Rule:
     """Universal perturbation: one change that is added to every image."""
     budget = linf(scene, "universal")
@@ -47,11 +48,7 @@ def universal(scene: Scene) -> Rule:
     return lambda part: add(part.images, shift)
 
 
-@attack(
-    Card("Wang et al. 2020 (Mis-Ranking), without its critic", GUIDES, LEARNED, "random"),
-    "unseen",
-    whole=True,
-)
+@unseen("Wang et al. 2020 (Mis-Ranking), without its critic", GUIDES, LEARNED, "random", whole=True)
 def generator(scene: Scene) -> Rule:
     """Generator network: a small network that draws each image's perturbation."""
     eps = linf(scene, "generator").eps
@@ -72,10 +69,8 @@ def generator(scene: Scene) -> Rule:
     return lambda part: add(part.images, eps * net(part.images))
 
 
-@attack(
-    Card("our choice", f"{GUIDES}, both found and followed through the surrogate alone"),
-    "unseen",
-    surrogate=True,
+@unseen(
+    "our choice", f"{GUIDES}, both found and followed through the surrogate alone", surrogate=True
 )
 def transfer(scene: Scene) -> Tensor:
     """Black box by transfer: FNA on another model, scored on this one."""
@@ -85,14 +80,11 @@ def transfer(scene: Scene) -> Tensor:
     return other.pgd(fna(other.guides))
 
 
-@attack(
-    Card(
-        "Andriushchenko et al. 2020",
-        GUIDES,
-        "L-inf; 1 + Budget.queries embeddings asked per image, no gradient",
-        "vertical stripes of +-eps",
-    ),
-    "unseen",
+@unseen(
+    "Andriushchenko et al. 2020",
+    GUIDES,
+    "L-inf; 1 + Budget.queries embeddings asked per image, no gradient",
+    "vertical stripes of +-eps",
     dear=True,
 )
 def square(scene: Scene) -> Tensor:
@@ -115,28 +107,25 @@ def square(scene: Scene) -> Tensor:
     return best
 
 
-@attack(Card("Laidlaw & Feizi 2019", GUIDES, PARAMETERS), "unseen", bounded=False)
+@unseen("Laidlaw & Feizi 2019", GUIDES, PARAMETERS, bounded=False)
 def color(scene: Scene) -> Tensor:
     """Functional color change: a smooth curve per channel and image."""
     start = scene.images.new_zeros(len(scene.images), 3, KNOTS)
     return climb_box(scene, lambda curve: recolor(scene.images, curve), start, COLOR_REACH)
 
 
-@attack(Card("Xiao et al. 2018", GUIDES, PARAMETERS), "unseen", bounded=False)
+@unseen("Xiao et al. 2018", GUIDES, PARAMETERS, bounded=False)
 def warp(scene: Scene) -> Tensor:
     """Small smooth displacement of the pixels, from a 4 x 2 grid of shifts."""
     start = scene.images.new_zeros(len(scene.images), 2, 4, 2)
     return climb_box(scene, lambda flow: displace(scene.images, flow), start, WARP_REACH)
 
 
-@attack(
-    Card(
-        "Brown et al. 2017",
-        GUIDES,
-        f"any color on 7.5 % of the image, at the torso; {PARAMETERS}",
-        "random",
-    ),
-    "unseen",
+@unseen(
+    "Brown et al. 2017",
+    GUIDES,
+    f"any color on 7.5 % of the image, at the torso; {PARAMETERS}",
+    "random",
     bounded=False,
 )
 def patch(scene: Scene) -> Tensor:

@@ -19,10 +19,8 @@ NEAR = 0.03  # our choice: root mean square thumbnail difference of frames that 
 
 
 def gini(counts: ArrayLike) -> float:
-    """Gini coefficient of images per identity: 0 all alike, towards 1 all images of one identity.
-
-    Half the mean absolute difference of two identities, over the mean.
-    """
+    """Gini coefficient of images per identity, 0 all alike … 1 all of one identity: half the mean
+    absolute difference of two identities, over the mean."""
     x = np.sort(np.asarray(counts, dtype=float))
     ranks = np.arange(1, len(x) + 1)
     return float((2 * ranks - len(x) - 1) @ x / (len(x) * x.sum()))
@@ -43,8 +41,6 @@ def identity_bias(manifest: pd.DataFrame) -> pd.DataFrame:
     from its most frequent camera; `entropy` of its camera shares over the logarithm of the data
     set's number of cameras, 0 one camera … 1 all alike. The last two are NaN where no camera is
     known.
-
-    Raises InputError: no train rows.
     """
     train = manifest[manifest["split"] == "train"]
     require(len(train) > 0, "the manifest has no train images to measure the bias of")
@@ -77,10 +73,8 @@ def thumbnails(images: Tensor) -> Tensor:
 
 
 def nearest_difference(thumbs: Tensor, others: Tensor | None = None, nth: int = 1) -> Tensor:
-    """Root mean square difference (N,) of each thumbnail (N, D) to its nth nearest in `others`.
-
-    Without `others` (M, D): to the nearest other one of `thumbs`; infinite for a single image.
-    """
+    """Root mean square difference (N,) of each thumbnail (N, D) to its nth nearest in `others`
+    (M, D), or to the nearest other one of `thumbs`, infinite for a single image."""
     from sklearn.neighbors import NearestNeighbors
 
     if others is None and len(thumbs) == 1:
@@ -93,22 +87,17 @@ def nearest_difference(thumbs: Tensor, others: Tensor | None = None, nth: int = 
 
 def effective_images(features: Tensor) -> float:
     """Effective number of different images among (n, D) features: 1 all alike … n all orthogonal.
-
-    The Vendi score (Friedman and Dieng 2023): the exponential of the entropy of the eigenvalues
-    of the cosine kernel over n. Features should be centred on the data set's mean.
-    """
+    The Vendi score (Friedman and Dieng 2023): the exponential of the entropy of the eigenvalues of
+    the cosine kernel over n. Features should be centred on the data set's mean."""
     unit = normalize(features.double(), dim=1)
     weights = torch.linalg.eigvalsh(unit @ unit.T / len(unit)).clamp_min(0)
     return float(torch.special.entr(weights).sum().exp())
 
 
 def image_bias(images: ImageSet) -> pd.DataFrame:
-    """What only the images tell of each identity.
-
-    Returns one row per `pid`: `near_duplicates`, the share of its images with another one of it
-    nearer than `NEAR`; `effective_images`, its number of really different images, judged by
-    thumbnails centred on the data set's mean.
-    """
+    """What only the images tell of each identity. Returns one row per `pid`: `near_duplicates`, the
+    share of its images with another one of it nearer than `NEAR`; `effective_images`, its number of
+    really different images, judged by thumbnails centred on the data set's mean."""
     thumbs = thumbnails(images.images)
     center, rows = thumbs.mean(0), {}
     for pid, own in zip(images.classes, rows_of_each(images.pids), strict=True):
@@ -120,10 +109,8 @@ def image_bias(images: ImageSet) -> pd.DataFrame:
 
 def summarise(table: pd.DataFrame) -> dict[str, float]:
     """A data set's bias in a few numbers, from `identity_bias`, joined with `image_bias` or not.
-
     `near_duplicates` is over images; `camera_dominance`, `camera_entropy` and `effective_images`
-    are means over identities. A measure that cannot be taken (no camera known) is left out.
-    """
+    are means over identities. A measure that cannot be taken (no camera known) is left out."""
     images = table["images"]
     summary = {
         "gini": gini(images),

@@ -26,10 +26,8 @@ class Preconditioning(NamedTuple):
 
 
 def precondition(sigma: Tensor, sigma_data: Tensor | float) -> Preconditioning:
-    """Coefficients that keep input, target and error of the network at unit variance [summary].
-
-    `sigma` is positive, of any shape; `sigma_data` is the centred images' standard deviation.
-    """
+    """Coefficients that keep input, target and error of the network at unit variance [summary], for
+    `sigma` > 0 of any shape; `sigma_data` is the centred images' standard deviation."""
     total = sigma**2 + sigma_data**2
     return Preconditioning(
         c_skip=sigma_data**2 / total,
@@ -86,10 +84,8 @@ class Denoiser(nn.Module):
 def edm_loss(
     denoiser: Denoiser, images: Tensor, noise: Tensor, sigma: Tensor, *condition: Condition
 ) -> Tensor:
-    """Mean over batch and pixels of λ(σ) (D(y + σn; σ) − y)², λ = 1 / c_out² [summary].
-
-    `images` y are centred, `noise` n is standard normal, both (B, 3, H, W); `sigma` is (B,).
-    """
+    """Mean over batch and pixels of λ(σ) (D(y + σn; σ) − y)², λ = 1 / c_out² [summary]. `images` y
+    are centred, `noise` n is standard normal, both (B, 3, H, W); `sigma` is (B,)."""
     denoised = denoiser(images + sigma.view(-1, 1, 1, 1) * noise, sigma, *condition)
     c_out = precondition(sigma, denoiser.sigma_data).c_out.view(-1, 1, 1, 1)
     return ((denoised - images) ** 2 / c_out**2).mean()

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddid.balance.bias import nearest_difference, thumbnails
 from ddid.balance.judge import Judge
 from ddid.data.images import ImageSet
-from ddid.errors import require
+from ddid.errors import require_within
 
 COPY, IDENTITY, CAMERA = REASONS = ("copy", "identity", "camera")
 KEPT = "kept"
@@ -28,11 +28,7 @@ class Limits:
     attempts: int = 3  # seeds tried for an image before it is given up
 
     def __post_init__(self) -> None:
-        require(
-            0 < self.photographs <= 1,
-            f"the gate lets {self.photographs} of photographs pass: give a share in (0, 1]",
-        )
-        require(self.attempts >= 1, f"{self.attempts} attempts an image: give at least 1")
+        require_within("gate", self, photographs="(0, 1]", attempts="[1, inf)")
 
 
 @dataclass(frozen=True)

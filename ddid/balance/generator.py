@@ -22,7 +22,7 @@ from ddid.balance.network import (
 from ddid.balance.references import References
 from ddid.balance.sampling import Sampling, draw_images
 from ddid.data.images import ImageSet, rows_of_each, to_unit
-from ddid.errors import require
+from ddid.errors import require, require_within
 from ddid.files import read_json
 from ddid.identity import identity
 from ddid.progress import Progress
@@ -48,10 +48,8 @@ class GeneratorTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = 0 if self.start else 1
-        require(self.steps >= least, f"generator: steps is {self.steps}: give at least {least}")
-        require(self.batch >= 1, f"generator: batch is {self.batch}: give at least 1")
-        require(self.lr > 0, f"generator: lr is {self.lr}: give a positive learning rate")
+        steps = "[0, inf)" if self.start else "[1, inf)"
+        require_within("generator", self, steps=steps, batch="[1, inf)", lr="(0, inf)")
 
     def fit(self, device: torch.device) -> Fit:
         """The same as the training loop wants it."""
@@ -74,13 +72,9 @@ def train_generator(
     folder: str | Path,
     progress: Progress | None = None,
 ) -> Generator:
-    """Train on real images that `config` knows, going on from what `folder` holds.
-
-    `folder` gets the averaged weights, `generator.safetensors`, and `generator.json`.
-
-    Raises InputError: unknown labels, a start of other people or another architecture, or a loss
-    that is no number.
-    """
+    """Train on real images that `config` knows, going on from what `folder` holds. `folder` gets
+    the averaged weights, `generator.safetensors`, and `generator.json`. InputError: unknown labels,
+    a start of other people or another architecture, or a loss that is no number."""
     device = Accelerator().device
     generator = started(real, config, training)
     if training.steps > 0:
@@ -97,8 +91,7 @@ def train_generator(
 
 
 def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining) -> Generator:
-    """A generator as training finds it: random weights, or those of a start that fits. Raises
-    InputError: a start of another architecture or of other people."""
+    """A generator as training finds it: random weights, or those of a start that fits."""
     if not training.start:
         rows = torch.linspace(0, len(real) - 1, min(len(real), 1024)).round().long()
         sigma_data = centre(to_unit(real.images[rows])).std().item()
@@ -106,13 +99,8 @@ def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining
             torch.manual_seed(training.seed)
             return Generator(Denoiser(ReferenceUNet(config), sigma_data), config)
     begin = load_generator(training.start)
-    require(
-        begin.config == config,
-        f"{training.start} is a generator of another architecture, other identities or other "
-        f"cameras ({begin.config.height}x{begin.config.width}, channels "
-        f"{list(begin.config.channels)}, {len(begin.config.identities)} identities): "
-        "leave generator_start empty to train one",
-    )
+    other = f"{training.start} is a generator of another architecture, other identities or cameras"
+    require(begin.config == config, f"{other}: leave generator_start empty to train one")
     known, found = read_json(Path(training.start) / "generator.json")["people"], people(real)
     strange = sum(
         max(abs(a - b) for a, b in zip(known[pid], found[pid], strict=True)) > TOLERANCE
@@ -120,8 +108,7 @@ def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining
     )
     require(
         not strange,
-        f"{training.start} was trained on other people ({strange} of {len(known)} look different "
-        "here): leave generator_start empty to train one on yours",
+        f"{training.start} was trained on other people ({strange} of {len(known)}): leave it out",
     )
     return begin
 

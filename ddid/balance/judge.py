@@ -21,18 +21,8 @@ from ddid.progress import Progress
 from ddid.training import Fit, fit, is_trained, pk_batches
 
 BLIND = 0.5  # share of held-out photographs recognised below which a judge says that it cannot see
+EPOCHS = 12  # our choice: enough to be right on real images
 BATCH = (16, 4)  # classes, as far as there are as many, and images of each
-
-
-@dataclass(frozen=True)
-class JudgeTraining:
-    """How a judge's two models are trained; our choice: enough to be right on real images."""
-
-    epochs: int = 12
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.epochs >= 1, f"judges: epochs is {self.epochs}: give at least 1")
 
 
 @dataclass(frozen=True)
@@ -43,22 +33,16 @@ class Expert:
     classes: Tensor
 
     def leads(self, images: Tensor, wanted: Tensor) -> Tensor:
-        """By how much the wanted class' logit (N,) leads the best other one; positive: found.
-
-        Infinite where the wanted class is none it knows: it has nothing to say against it.
-
-        Raises InputError: a model whose output is no number.
-        """
+        """By how much the wanted class' logit (N,) leads the best other one; positive: found;
+        infinite for a class it does not know and has nothing to say against."""
         parts = zip(images.split(256), wanted.split(256), strict=True)
         return torch.cat([self._leads(*part) for part in parts])
 
     def _leads(self, images: Tensor, wanted: Tensor) -> Tensor:
         device = self.net.mean.device
         logits = embed(lambda pixels: self.net(pixels.to(device), heads=True).logits.cpu(), images)
-        require(
-            bool(torch.isfinite(logits).all()),
-            "the judge's output is no number: delete its folder and train it again",
-        )
+        told = "the judge's output is no number: delete its folder and train it again"
+        require(bool(torch.isfinite(logits).all()), told)
         own = wanted[:, None] == self.classes
         lead = logits.where(own, -torch.inf).amax(1) - logits.where(~own, -torch.inf).amax(1)
         return lead.where(own.any(1), torch.inf)
@@ -104,14 +88,16 @@ class Judge:
 
 
 def train_judge(
-    real: ImageSet, training: JudgeTraining, folder: str | Path, progress: Progress | None = None
+    real: ImageSet,
+    folder: str | Path,
+    progress: Progress | None = None,
+    *,
+    epochs: int = EPOCHS,
+    seed: int = 0,
 ) -> Judge:
-    """Train both models on real images less the held-out ones, or take them from `folder`.
-
-    With fewer than two known cameras there is no camera model, and every camera is agreed to.
-
-    Raises InputError: fewer than two identities.
-    """
+    """Train both models on real images less the held-out ones, or take them from `folder`. With
+    fewer than two known cameras there is no camera model, and every camera is agreed to."""
+    require(epochs >= 1, f"judge: epochs is {epochs}, give at least 1")
     thumbs = thumbnails(real.images)
     held = hold_out(real, thumbs)
     experts = {}
@@ -119,18 +105,16 @@ def train_judge(
         told = names.where(~held, -1)
         classes = told[told >= 0].unique()
         if what == "identity" or len(classes) > 1:
-            net = train_classifier(real.images, told, training, Path(folder) / what, progress)
-            experts[what] = Expert(net, classes)
+            settings = (Path(folder) / what, progress, epochs, seed)
+            experts[what] = Expert(train_classifier(real.images, told, *settings), classes)
     judge = Judge(experts["identity"], experts.get("camera"), thumbs, torch.empty(0, 2))
     return replace(judge, held_out=judge.leads(real.take(held)))
 
 
 def hold_out(real: ImageSet, thumbs: Tensor) -> Tensor:
     """Which photographs (N,) are held out: of everybody with four or more the least repeated one.
-
-    Not a random one: half of a tracking camera's images are the next frame of another, so that
-    a model has as good as seen them. With nobody so often photographed, the last one of all.
-    """
+    Not a random one: half of a tracking camera's images are the next frame of another, so that a
+    model has as good as seen them. With nobody so often photographed, the last one of all."""
     held = torch.zeros(len(real), dtype=torch.bool)
     for own in rows_of_each(real.pids):
         if len(own) > 3:
@@ -140,19 +124,13 @@ def hold_out(real: ImageSet, thumbs: Tensor) -> Tensor:
 
 
 def train_classifier(
-    images: Tensor,
-    told: Tensor,
-    training: JudgeTraining,
-    folder: Path,
-    progress: Progress | None = None,
+    images: Tensor, told: Tensor, folder: Path, progress: Progress | None, epochs: int, seed: int
 ) -> ReIDNet:
-    """A ReID model of the classes `told` (N,) of images, from `folder` if it is there.
-
-    A negative class keeps an image out of training.
-    """
-    task = JudgeTask(images, told, training)
-    settings = Fit(task.steps, lr=2e-3, warmup=0.3, seed=training.seed)
-    key = identity(task=JudgeTask, fit=settings, how=training, images=images, told=told)
+    """A ReID model of the classes `told` (N,) of images, from `folder` if it is there; a negative
+    class keeps an image out of training."""
+    task = JudgeTask(images, told, epochs, seed)
+    settings = Fit(task.steps, lr=2e-3, warmup=0.3, seed=seed)
+    key = identity(task=JudgeTask, fit=settings, images=images, told=told)
     if not is_trained(folder, key):
         fit(task, settings, folder, key, progress)
     return load_model(folder).to(task.device).eval()
@@ -163,17 +141,17 @@ class JudgeTask:
 
     name = "a judge"
 
-    def __init__(self, images: Tensor, told: Tensor, training: JudgeTraining) -> None:
+    def __init__(self, images: Tensor, told: Tensor, epochs: int, seed: int) -> None:
         self.device, self.images = Accelerator().device, images
         rows = (told >= 0).nonzero().squeeze(1)
         classes, labels = told[rows].unique(return_inverse=True)
         self.classes, (height, width) = len(classes), images.shape[-2:]
         shape = (min(BATCH[0], self.classes), BATCH[1])
-        self.steps = max(1, training.epochs * len(rows) // (shape[0] * shape[1]))
-        batches = pk_batches(labels, *shape, self.steps, training.seed)
+        self.steps = max(1, epochs * len(rows) // (shape[0] * shape[1]))
+        batches = pk_batches(labels, *shape, self.steps, seed)
         self.rows, self.labels = rows[batches], labels[batches].to(self.device)
         with torch.random.fork_rng([]):
-            torch.manual_seed(training.seed)
+            torch.manual_seed(seed)
             self.net = ReIDNet(ModelConfig(self.classes, "resnet-tiny", height, width))
         self.modules = nn.ModuleDict({"net": self.net}).to(self.device)
         self.counted = [self.net]

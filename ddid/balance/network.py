@@ -63,8 +63,7 @@ class GeneratorConfig:
         return len(self.identities), len(self.cameras)
 
     def labels(self, pids: Tensor, camids: Tensor) -> tuple[Tensor, Tensor]:
-        """Label indices (B,) of identities and cameras (B,); camera −1 (unknown) is the null one.
-        Raises InputError: an identity or camera that the generator was not trained on."""
+        """Label indices (B,) of pids and camids (B,); camera −1 (unknown) is the null one."""
         found = []
         cameras = (*self.cameras, -1)
         for what, values, known in (
@@ -75,9 +74,8 @@ class GeneratorConfig:
             unknown = sorted(set(values.tolist()) - place.keys())
             require(
                 not unknown,
-                f"{what} {unknown[:1]} is unknown to the generator, which was trained on "
-                f"{len(known)} others: train it on a manifest that has it, or take it out of the "
-                "plan",
+                f"{what} {unknown[:1]} is unknown to the generator: train it on a manifest that "
+                "has it, or take it out of the plan",
             )
             found.append(torch.tensor([place[v] for v in values.tolist()]))
         return found[0], found[1]
@@ -152,10 +150,8 @@ class Generator(NamedTuple):
 
 
 def save_generator(generator: Generator, folder: str | Path, notes: dict[str, Any]) -> None:
-    """Write `generator.safetensors`, in half precision, and `generator.json` with the notes.
-
-    No pixel of a training image is in either file.
-    """
+    """Write `generator.safetensors`, in half precision, and `generator.json` with the notes; no
+    pixel of a training image is in either."""
     from safetensors.torch import save_file
 
     folder, (denoiser, config) = Path(folder), generator
@@ -167,8 +163,7 @@ def save_generator(generator: Generator, folder: str | Path, notes: dict[str, An
 
 
 def load_generator(folder: str | Path) -> Generator:
-    """The generator saved in `folder`, in evaluation mode, on the CPU. Raises InputError: nothing
-    there, another format version, or weights that do not fit."""
+    """The generator saved in `folder`, in evaluation mode on the CPU, or InputError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -176,8 +171,7 @@ def load_generator(folder: str | Path) -> Generator:
     description = read_json(folder / "generator.json")
     require(
         description.get("format") == FORMAT,
-        f"{folder}/generator.json is not of format {FORMAT}: move {folder} away and train "
-        "the generator again",
+        f"{folder}/generator.json is not of format {FORMAT}: move it away and train again",
     )
     try:
         found = description["config"]
@@ -186,8 +180,6 @@ def load_generator(folder: str | Path) -> Generator:
         denoiser = Denoiser(ReferenceUNet(config), sigma_data=1.0)
         denoiser.load_state_dict(load_file(folder / "generator.safetensors"))
     except (LookupError, TypeError, ArithmeticError, OSError, RuntimeError, SafetensorError) as e:
-        raise InputError(
-            f"{folder} misses a file, is damaged or of another architecture: train the generator "
-            "again"
-        ) from e
+        told = f"{folder} is incomplete, damaged or of another architecture: train it again"
+        raise InputError(told) from e
     return Generator(denoiser.eval(), config)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ddid.balance.bias import camera_counts
-from ddid.errors import require
+from ddid.errors import require, require_within
 from ddid.seeds import seed_of
 
 COLUMNS = ["name", "pid", "camid", "seed", "reason"]
@@ -31,10 +31,7 @@ class Thresholds:
     delta2: float = 0.5  # largest share of its images that one camera should have, in (0, 1]
 
     def __post_init__(self) -> None:
-        count = type(self.delta1) is int and self.delta1 >= 0
-        share = type(self.delta2) in (int, float) and 0 < self.delta2 <= 1
-        require(count, f"delta1 is {self.delta1!r}: give a number of images, 0 or more")
-        require(share, f"delta2 is {self.delta2!r}: give a share in (0, 1]")
+        require_within("plan", self, delta1="[0, inf)", delta2="(0, 1]")
 
 
 def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 0) -> pd.DataFrame:
@@ -42,9 +39,8 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
 
     Our choice where the paper is silent: an image for the first rule goes to the camera that then
     has fewest of the identity. A row's seed depends on `seed`, identity, camera and number alone,
-    so that other thresholds leave its image as it is.
-
-    Raises InputError: no known camera, or thresholds that ask for more than `LIMIT` images.
+    so that other thresholds leave its image as it is. InputError: no known camera, or thresholds
+    that ask for more than `LIMIT` images.
     """
     train = manifest[(manifest["split"] == "train") & (manifest["origin"] == "real")]
     counts, images = camera_counts(train), train.groupby("pid").size()

@@ -1,9 +1,5 @@
 """How good the synthetic images are, judged by models that never saw one."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -16,17 +12,6 @@ from ddid.model import embed
 NEIGHBOURS = 3  # of precision and recall
 RARE = 0.05  # share of photographs that are nearer to another than what counts as a copy
 MOST = 5000  # images of a set that are compared with all others of it; drawn from larger ones
-TABLE = {  # line of `quality_table`: measure of drafts, measure of real images
-    "Fréchet distance to real": ("frechet_synthetic", "frechet_real"),
-    "precision": ("precision_synthetic", "precision_real"),
-    "recall": ("recall_synthetic", "recall_real"),
-    "identity recognised": ("identity_agreement", "identity_agreement_real"),
-    "camera recognised": ("camera_agreement", "camera_agreement_real"),
-    "identity, unseen pairs": ("identity_agreement_unseen", ""),
-    "camera, unseen pairs": ("camera_agreement_unseen", ""),
-    "nearer to an image than photographs": ("copies", ""),
-    "… its person alone": ("copies_person", ""),
-}
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:
@@ -35,8 +20,6 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
         ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½)
 
     The formula of the FID (Heusel et al. 2017), here for ReID features.
-
-    Raises InputError: fewer than two features on a side.
     """
     require(min(len(one), len(other)) > 1, "a Fréchet distance needs two images on each side")
     (mean_1, sigma_1), (mean_2, sigma_2) = moments(one), moments(other)
@@ -58,9 +41,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 def covered(points: Tensor, by: Tensor) -> float:
     """Share of `points` (m, D) near to one of `by` (n, D): nearer than its third neighbour there.
-
-    Made by real features the precision, real by made ones the recall (Kynkäänniemi et al. 2019).
-    """
+    Made by real features the precision, real by made ones the recall (Kynkäänniemi et al. 2019)."""
     points, by = some(points), some(by)
     k = min(NEIGHBOURS + 1, len(by))  # itself is the first
     radius = torch.cat([torch.cdist(part, by).kthvalue(k).values for part in by.split(512)])
@@ -98,13 +79,12 @@ def quality_report(
     For an honest agreement rate give a judge that was not the gate that chose `synthetic`: another
     seed will do. `seed` says which half of the real images stands against the other.
 
-    Returns:
-        - `frechet_synthetic`, `frechet_real`: real ↔ synthetic, and one half of real ↔ the other;
-          `precision_…`, `recall_…` of the same pairs;
-        - `identity_agreement`, `camera_agreement`: shares of synthetic images whose label the judge
-          gives, and the same with the suffix `_unseen` over pairs of identity and camera that no
-          real image shows (None if there are none), `_real` over photographs held out;
-        - `copies`, `copies_person`: of `copy_test`.
+    - `frechet_synthetic`, `frechet_real`: real ↔ synthetic, and one half of real ↔ the other;
+      `precision_…`, `recall_…` of the same pairs;
+    - `identity_agreement`, `camera_agreement`: shares of synthetic images whose label the judge
+      gives, and the same with the suffix `_unseen` over pairs of identity and camera that no real
+      image shows (None if there are none), `_real` over photographs held out;
+    - `copies`, `copies_person`: of `copy_test`.
     """
     net = judge.identity.net
     features, made = (
@@ -127,11 +107,3 @@ def quality_report(
         report[f"precision_{name}"] = covered(other, one)
         report[f"recall_{name}"] = covered(one, other)
     return report | copy_test(real, synthetic)
-
-
-def quality_table(reports: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Reports by name as a table: a measure a row, a report a column, real images in the last."""
-    found = pd.DataFrame(reports, dtype=float)
-    made, real = zip(*TABLE.values(), strict=True)
-    table = found.reindex(made).assign(real=found.iloc[:, -1].reindex(real).to_numpy())
-    return table.set_axis(list(TABLE)).round(3)

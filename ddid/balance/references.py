@@ -39,13 +39,11 @@ class References:
     """Real images by identity and camera, and the colours of each camera."""
 
     def __init__(self, real: ImageSet, config: GeneratorConfig, device: torch.device) -> None:
-        """Measure the cameras' colours. Raises InputError: images of another size, or identities
-        that the generator does not know."""
+        """Measure the cameras' colours."""
         size, found = (config.height, config.width), tuple(real.images.shape[1:])
         require(
             real.images.dtype == torch.uint8 and found == (3, *size),
-            f"references must be 8-bit colour images of {size[0]}x{size[1]} pixels, these are "
-            f"{real.images.dtype} of shape {found}: read them at the generator's size",
+            f"references are of shape {found}: read 8-bit colour images of {size[0]}x{size[1]}",
         )
         self.images, self.device, self.config = real.images, device, config
         self.identity, self.camera = config.labels(real.pids, real.camids)
@@ -121,12 +119,8 @@ class References:
         )
 
     def choose(self, rows: pd.DataFrame) -> Picks:
-        """References for plan rows (pid, camid, seed); a row's depend on its own seed alone.
-
-        The source is, where there is one, an image from another camera than the wanted one.
-
-        Raises InputError: an identity or camera without an image.
-        """
+        """References for plan rows (pid, camid, seed), by each row's own seed; the source is, where
+        there is one, an image from another camera than the wanted one."""
         identity, camera = self._labels(rows)
         for column, missing, use in (
             ("pid", self.persons.counts[identity] == 0, "identity {} has no real image to draw it"),

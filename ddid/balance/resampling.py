@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ddid.balance.gate import KEPT, Gate
 from ddid.balance.generator import GeneratorTraining, train_generator
-from ddid.balance.judge import JudgeTraining, train_judge
+from ddid.balance.judge import train_judge
 from ddid.balance.network import Generator, GeneratorConfig
 from ddid.balance.plan import Thresholds, resampling_plan
 from ddid.balance.references import References
@@ -41,8 +41,7 @@ def balanced(
         train: real images of at least two cameras.
         out: folder of generator, judge and images.
         progress: told what is done; `ddid.progress.progress_bars()` draws it.
-        delta1: fewest images an identity should have.
-        delta2: largest share of one camera.
+        delta1, delta2: fewest images of an identity, largest share of them from one camera.
         steps: of the generator's training.
         seed: of the plan, both trainings and the images.
     """
@@ -57,7 +56,7 @@ def balanced(
     training = GeneratorTraining(steps=steps, seed=seed)
     generator = train_generator(train, config, training, folder / "generator", progress)
     references = References(train, config, generator.denoiser.sigma_data.device)
-    gate = Gate(train_judge(train, JudgeTraining(seed=seed), folder / "judge", progress))
+    gate = Gate(train_judge(train, folder / "judge", progress, seed=seed))
     drafts = resample(
         generator, references, plan, folder / "synthetic", Sampling(), gate, progress=progress
     )
@@ -86,12 +85,9 @@ def resample(
     """Synthesise every row of the plan; what the gate rejects gets a new seed, a few times.
 
     `folder` gets `NAME.png`, further attempts `NAME_rN.png`; rejected ones stay, to be seen. Images
-    already there are not made again, so a killed run goes on where it was.
-
-    Returns the drafts: the plan's columns, `attempt` from 0, `path`, `origin`, and `verdict`,
-    `kept` or the reason against it; a row for each attempt.
-
-    Raises InputError: an empty plan, or labels the generator does not know.
+    already there are not made again, so a killed run goes on where it was. Returns the drafts, a
+    row for each attempt: the plan's columns, `attempt` from 0, `path`, `origin`, and `verdict`,
+    `kept` or the reason against it.
     """
     require(len(plan) > 0, "the plan has no rows: there is nothing to synthesise")
     size = (generator.config.height, generator.config.width)
@@ -124,13 +120,9 @@ def synthesise(
     sampling: Sampling,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Write an image for each plan row, `FOLDER/NAME.png`, unless that very image is there.
-
-    A PNG carries a mark of generator, labels, seed and settings, so images of another generator
-    are made anew, and several machines can share one plan by its rows.
-
-    Returns paths in the plan's order.
-    """
+    """Write an image for each plan row, `FOLDER/NAME.png`, unless that very image is there. A PNG
+    carries a mark of generator, labels, seed and settings, so images of another generator are made
+    anew, and several machines can share one plan by its rows. Returns paths in its order."""
     how = {name: value for name, value in asdict(sampling).items() if name != "batch"}
     made_by = f"generator {generator.digest()} {how}"
     labels = zip(plan["pid"], plan["camid"], plan["seed"], strict=True)

@@ -15,7 +15,7 @@ from ddid.balance.edm import Denoise, guide, to_pixels
 from ddid.balance.network import Generator, pays_bfloat16
 from ddid.balance.references import References
 from ddid.data.images import to_uint8
-from ddid.errors import require
+from ddid.errors import require, require_within
 
 WAYS = {"translation": (), "references": ("source",), "labels": ("source", "person", "place")}
 """Ways of sampling, and what is not shown there."""
@@ -28,9 +28,7 @@ def karras_sigmas(
     steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
 ) -> Tensor:
     """σ_0 = sigma_max > … > σ_{steps-1} = sigma_min > σ_steps = 0, float64 (steps + 1,) [summary].
-
-    σ_i = (σ_max^{1/ρ} + i/(N−1) (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ
-    """
+    σ_i = (σ_max^{1/ρ} + i/(N−1) (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ"""
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)])
@@ -38,9 +36,7 @@ def karras_sigmas(
 
 def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, watch: Watch | None = None) -> Tensor:
     """EDM's second-order sampler without churn [summary]: 2·steps − 1 evaluations of `denoise`.
-
-    From noisy images `x` (B, …) at the first of the falling `sigmas` to samples at the last, 0.
-    """
+    From noisy images `x` (B, …) at the first of the falling `sigmas` to samples at the last, 0."""
     for i, (now, after) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, now)
         slope = (x - denoised) / now.item()
@@ -73,12 +69,8 @@ class Sampling:
     def __post_init__(self) -> None:
         known = ", ".join(WAYS)
         require(self.way in WAYS, f"unknown way of sampling {self.way!r}: choose one of {known}")
-        require(self.steps >= 2, f"sampling in {self.steps} step(s): take at least 2")
-        require(self.batch >= 1, f"sampling batches of {self.batch}: give at least 1")
-        require(
-            0 < self.sigma_min < self.sigma_max,
-            f"sampling from σ = {self.sigma_max} to {self.sigma_min}: give falling positive levels",
-        )
+        below = f"(0, {self.sigma_max})"
+        require_within("sampling", self, steps="[2, inf)", batch="[1, inf)", sigma_min=below)
 
     @property
     def evaluations(self) -> int:
@@ -94,8 +86,8 @@ def draw_images(
     sampling: Sampling,
     watch: Watch | None = None,
 ) -> Tensor:
-    """Images of plan rows (pid, camid, seed), uint8 (B, 3, H, W), in one batch. Raises InputError:
-    an identity or camera that the generator does not know or that has no image."""
+    """Images of plan rows (pid, camid, seed), uint8 (B, 3, H, W), in one batch; InputError for an
+    identity or camera that the generator does not know or that has no image."""
     denoiser, config = generator
     picks = references.choose(rows)
     told = references.sampling(rows, picks)

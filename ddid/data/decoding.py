@@ -29,10 +29,8 @@ def load_images(
     paths: Sequence[str], size: tuple[int, int], progress: Progress | None = None
 ) -> Tensor:
     """Decode JPEG or PNG files and resize them to (height, width): uint8 (N, 3, H, W), RGB.
-
-    Raises InputError: some are missing, truncated, too large or no images: how many, and the first;
-    or the machine lacks the memory.
-    """
+    InputError: some are missing, truncated, too large or no images: how many, and the first; or the
+    machine lacks the memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     _needed(len(paths), size, memory, "memory")
     images = torch.empty((len(paths), 3, *size), dtype=torch.uint8)
@@ -44,10 +42,8 @@ def load_images(
 def mapped_images(
     paths: Sequence[str], size: tuple[int, int], cache: Path, progress: Progress | None = None
 ) -> Tensor:
-    """The same, memory-mapped from a file in `cache` that is written on first use.
-
-    The file holds while the images keep their names, sizes and times of change, and it its digest.
-    """
+    """The same, memory-mapped from a file in `cache` that is written on first use and holds while
+    the images keep their names, sizes and times of change, and it its digest."""
     stamp = _digest([_stat(path) for path in paths])
     file = cache / f"{_digest([paths, size])}.safetensors"
     if not _holds(file, stamp):
@@ -125,10 +121,8 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise InputError(_too_large(path)) from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(
-            f"{path} is truncated or no JPEG or PNG image: replace it, or leave such images out "
-            f"with skip_broken ({error})"
-        ) from error
+        told = f"{path} is truncated or no JPEG or PNG image ({error})"
+        raise InputError(f"{told}: replace it, or set skip_broken") from error
     return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).transpose(2, 0, 1))
 
 

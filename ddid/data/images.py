@@ -9,11 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ddid.data.decoding import load_images, mapped_images, unreadable
+from ddid.data.decoding import load_images, mapped_images
 from ddid.errors import require
 from ddid.progress import Progress
-
-__all__ = ["Augment", "ImageSet", "load_images", "to_uint8", "to_unit", "unreadable"]
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -76,10 +74,8 @@ class ImageSet:
 
 
 class Augment(nn.Module):
-    """Random flip, pad-and-crop and erasing, each image on its own (Luo et al. 2019).
-
-    The padding is scaled to the image: 10 pixels at 256×128. Erased areas get noise's mean, 0.5.
-    """
+    """Random flip, pad-and-crop and erasing, each image on its own (Luo et al. 2019). The padding
+    is scaled to the image: 10 pixels at 256×128. Erased areas get noise's mean, 0.5."""
 
     def __init__(self, size: tuple[int, int], flip: float = 0.5, erase: float = 0.5) -> None:
         """Probabilities of `flip` and `erase` in [0, 1]; `size` = (height, width) in pixels."""

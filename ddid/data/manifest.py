@@ -43,10 +43,8 @@ def check_manifest(
     frame: pd.DataFrame, where: str = "manifest", folder: Path | None = None, **options: bool
 ) -> pd.DataFrame:
     """The manifest with every row valid (see `Row`) and every image listed once, or InputError.
-
     `frame` has `path` and `pid` at least; its index says where a row stands, `where` what to call
-    it. With a `folder`, paths become absolute as `below(folder, ..., **options)` makes them.
-    """
+    it. With a `folder`, paths become absolute as `below(folder, ..., **options)` makes them."""
     require(len(frame) > 0, f"{where} has no rows")
     try:
         rows = _ROWS.validate_python(frame[frame.columns.intersection(COLUMNS)].to_dict("records"))
@@ -62,8 +60,7 @@ def check_manifest(
     splits = frame.loc[frame["path"].isin(twice), "split"].unique()
     require(
         twice.empty,
-        f"{where}: {''.join(twice)} is listed twice ({' and '.join(splits)}): keep one row, or "
-        "a test would look up what it was asked for",
+        f"{where}: {''.join(twice)} is listed twice ({' and '.join(splits)}): keep one row",
     )
     return frame.reset_index(drop=True)
 
@@ -79,8 +76,7 @@ def below(folder: Path, paths: Iterable[str], allow_outside: bool = False) -> li
             full = os.path.realpath(full)
         require(
             allow_outside or full.startswith(root),
-            f"{path!r} leads to {full!r}, outside {folder}: move the images below it, or allow "
-            "this with allow_outside",
+            f"{path!r} leads to {full!r}, outside {folder}: move it, or set allow_outside",
         )
         found.append(full)
     return found

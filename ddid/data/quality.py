@@ -17,10 +17,13 @@ def quality(manifest: pd.DataFrame) -> list[str]:
     splits = dict(iter(manifest.groupby("split")))
     counts = tuple(len(splits.get(name, ())) for name in ("train", "query", "gallery"))
     train, query = (set(splits[s]["pid"]) if s in splits else set() for s in ("train", "query"))
-    found = [_published(counts), _shared(train & query), *_thin(splits.get("train"))]
+    found = [_published(counts)]
+    if shared := train & query:
+        found.append(f"{len(shared)} identities are in train and query, {min(shared)} is one.")
+    found += _thin(splits.get("train"))
     if (manifest["camid"] < 0).all():
         found.append("No camera is known: every image of a person counts as a match.")
-    return [sentence for sentence in found if sentence]
+    return found
 
 
 def _published(counts: tuple[int, ...]) -> str:
@@ -33,10 +36,6 @@ def _published(counts: tuple[int, ...]) -> str:
         if fits and any(have == want for have, want in zip(counts, known, strict=True)):
             return f"{told}: an incomplete copy of {name} ({known}); copy it again."
     return f"{told}."
-
-
-def _shared(pids: set[int]) -> str:
-    return f"{len(pids)} identities are in train and query, {min(pids)} is one." if pids else ""
 
 
 def _thin(train: pd.DataFrame | None) -> list[str]:

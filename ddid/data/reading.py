@@ -6,7 +6,8 @@ from typing import overload
 
 import pandas as pd
 
-from ddid.data.images import ImageSet, unreadable
+from ddid.data.decoding import unreadable
+from ddid.data.images import ImageSet
 from ddid.data.layouts import layouts
 from ddid.data.manifest import check_manifest, hold_out, validation_sides
 from ddid.data.quality import quality
@@ -19,14 +20,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: its manifest, a sentence for each thing a person should know, its images.
-
-    cache: folder for decoded images, read from there as long as the files stay as they are.
-    """
+    """A data set: its manifest, a sentence for each thing a person should know, its images."""
 
     manifest: pd.DataFrame
     messages: tuple[str, ...] = ()
-    cache: Path | None = None
+    cache: Path | None = None  # of decoded images, which hold while the files stay as they are
 
     @overload
     def images(self, split: str, *, size: Size, progress: Progress | None = None) -> ImageSet: ...
@@ -62,21 +60,17 @@ def read_data(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Data:
-    """Read a data set in any layout of `ddid.data.layouts`.
+    """Read a data set in any layout of `ddid.data.layouts`: a folder, or a CSV manifest, whose
+    relative paths start at its folder.
 
-    Args:
-        root: folder of the data set, or a CSV manifest; relative paths in it start at its folder.
-        allow_outside: whether images may lie elsewhere, or behind links that lead elsewhere.
-        skip_broken: try every image now and leave out those that cannot be read, which is told;
-            otherwise the first use of a broken one stops.
-        cache: see `Data`.
-        progress: told how many images were tried.
+    Images elsewhere, or behind links that lead there, want `allow_outside`. `skip_broken` tries
+    every image now, as `progress` is told, and leaves out those that cannot be read, which is told;
+    otherwise the first use of a broken one stops. `cache`: see `Data`.
     """
     root = from_here(root)
     require(root.exists(), f"no file or folder {root}: give a data set or a CSV manifest")
-    known = layouts()
-    fitting = [layout for layout in known if layout.recognises(root)]
-    names = "; ".join(layout.NAME for layout in known)
+    fitting = [layout for layout in layouts() if layout.recognises(root)]
+    names = "; ".join(layout.NAME for layout in layouts())
     require(bool(fitting), f"{root} is in none of the known layouts: {names}")
     frame, messages = fitting[0].read(root)
     junk = frame["pid"].astype(str).str.fullmatch(r"-1(\.0)?")
@@ -87,8 +81,7 @@ def read_data(
         first = next(iter(broken.values()))
         messages += [f"{len(broken)} broken image(s) left out, the first: {first}."]
         frame = frame[~frame["path"].isin(broken)].reset_index(drop=True)
-    messages = [f"{root} is read as {fitting[0].NAME}.", *messages, *quality(frame)]
-    return Data(frame, tuple(messages), cache)
+    return Data(frame, (f"{root} is read as {fitting[0].NAME}.", *messages, *quality(frame)), cache)
 
 
 def reopen(csv: Path) -> Data:

@@ -13,10 +13,8 @@ from torch.nn import functional
 
 
 class Discriminator(nn.Module):
-    """Logits (B,) of "this is a clean image's feature" for features (B, D).
-
-    Our choice: one hidden layer, and unit length, so that mere size cannot give an attack away.
-    """
+    """Logits (B,) of "this is a clean image's feature" for features (B, D). Our choice: one hidden
+    layer, and unit length, so that mere size cannot give an attack away."""
 
     def __init__(self, dimension: int, width: int = 128) -> None:
         super().__init__()
@@ -47,11 +45,9 @@ class _Reverse(torch.autograd.Function):
 def discriminator_game(
     discriminator: Discriminator, clean: Tensor, attacked: Tensor, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """D's loss −E[log D(clean)] − E[log(1 − D(attacked))], for features (B, D) and (B', D).
-
-    Its gradient trains D and, reversed and times `weight` ≥ 0, the encoder. Beside it D's accuracy,
-    detached, in [0, 1]: the mean over both kinds; 0.5 is chance.
-    """
+    """D's loss −E[log D(clean)] − E[log(1 − D(attacked))], for features (B, D) and (B', D). Its
+    gradient trains D and, reversed and times `weight` ≥ 0, the encoder. Beside it D's accuracy,
+    detached, in [0, 1]: the mean over both kinds; 0.5 is chance."""
     on_clean = discriminator(_Reverse.apply(clean, weight))
     on_attacked = discriminator(_Reverse.apply(attacked, weight))
     loss = functional.softplus(-on_clean).mean() + functional.softplus(on_attacked).mean()

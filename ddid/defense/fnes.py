@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddid.errors import require
+from ddid.errors import require, require_within
 from ddid.metric.losses import smooth_labels
 
 
@@ -24,12 +24,10 @@ class FNES:
     shift: float = 0.05  # υ: probability moved to the farthest negative class
 
     def __post_init__(self) -> None:
-        require(self.gamma >= 1, f"FNES extends by gamma ≥ 1, not {self.gamma}")
+        shares = dict.fromkeys(("smooth_clean", "smooth_attacked", "shift"), "[0, 1]")
+        require_within("FNES", self, gamma="[1, inf)", **shares)
         right = len(self.omega) == 2 and 0 <= self.omega[0] <= self.omega[1] <= 1
         require(right, f"FNES wants two numbers 0 ≤ a ≤ b ≤ 1 for omega, not {self.omega}")
-        for name in ("smooth_clean", "smooth_attacked", "shift"):
-            share = getattr(self, name)
-            require(0 <= share <= 1, f"FNES wants a probability for {name}, not {share}")
 
 
 def draw_omega(fnes: FNES, count: int, generator: torch.Generator) -> Tensor:
@@ -39,21 +37,17 @@ def draw_omega(fnes: FNES, count: int, generator: torch.Generator) -> Tensor:
 
 
 def extend(images: Tensor, attacked: Tensor, omega: Tensor, gamma: float) -> Tensor:
-    """x_temp = x + γ(x̂ − x); x_adv = ωx + (1 − ω)x_temp, clipped to pixels [summary].
-
-    Takes clean x and attacked x̂, (B, 3, H, W) in [0, 1], and ω (B,); returns (B, 3, H, W), which
-    may be up to γ times as far from x as x̂ is.
-    """
+    """x_temp = x + γ(x̂ − x); x_adv = ωx + (1 − ω)x_temp, clipped to pixels [summary]. Takes clean
+    x and attacked x̂, (B, 3, H, W) in [0, 1], and ω (B,); returns (B, 3, H, W), which may be up to
+    γ times as far from x as x̂ is."""
     extended = torch.lerp(images, attacked, gamma)
     return torch.lerp(extended, images, omega.view(-1, 1, 1, 1)).clamp(0, 1)
 
 
 def move_probability(targets: Tensor, labels: Tensor, far: Tensor, amount: float) -> Tensor:
     """The paper's τ: move `amount` from the true class to the farthest negative one [summary].
-
     Takes targets (B, C), true classes (B,), and (B,) classes the attack aimed at. A true class that
-    holds less gives all it has; an image whose attack aims at none has its own class as `far`.
-    """
+    holds less gives all it has; an image whose attack aims at none has its own class as `far`."""
     given = targets.gather(1, labels[:, None]).clamp(max=amount)
     return targets.scatter_add(1, labels[:, None], -given).scatter_add(1, far[:, None], given)
 

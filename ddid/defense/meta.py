@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from ddid.attack.scene import Scene
-from ddid.errors import require
+from ddid.errors import require, require_within
 
 Craft = Callable[[Scene], Tensor]
 """An inner attack: a scene to its images, attacked, in [0, 1]."""
@@ -36,7 +36,7 @@ class Meta:
     ahead: bool = False  # attack the meta-test half at θ_temp, where its loss is taken, not at θ
 
     def __post_init__(self) -> None:
-        require(self.rate >= 0, f"the inner rate of self-meta learning is {self.rate}: give ≥ 0")
+        require_within("self-meta learning", self, rate="[0, inf)")
         known = self.split in SPLITS
         require(known, f"self-meta learning splits by {', '.join(SPLITS)}, not {self.split!r}")
 
@@ -45,10 +45,8 @@ def split_rows(
     labels: Tensor, camids: Tensor, split: str, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Rows of the meta-train and of the meta-test half of `labels` and `camids` (B,), on the host.
-
     Whole groups go to either side: identities, cameras, or single images (`random`), in random
-    order, to meta-train until it holds half of the images. InputError for a single group.
-    """
+    order, to meta-train until it holds half of the images. InputError for a single group."""
     groups = {"identity": labels, "camera": camids, "random": torch.arange(len(labels))}[split]
     _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
     require(

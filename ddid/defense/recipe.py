@@ -20,20 +20,13 @@ Part = Literal["guides", "statistics", "triplets"]
 
 
 @dataclass(frozen=True)
-class Card:
-    """Where a recipe comes from and how far this one is from it."""
+class Recipe:
+    """One defence; a file in `recipes/` with a list `RECIPES` adds some."""
 
+    name: str
     paper: str
     idea: str
     ours: str = ""  # what the paper leaves open, or what we changed to compare on equal terms
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One defence; adding one is one file in `recipes/`."""
-
-    name: str
-    card: Card
     craft: Craft | None = fna  # inner attack; None: train on clean images only
     loss: Loss = identity_terms
     on_clean: bool = True  # clean images go through the network too

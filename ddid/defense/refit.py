@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddid.attack.budget import Budget
 from ddid.attack.scene import Scene
 from ddid.data.images import ImageSet, rows_of_each, to_unit
-from ddid.defense.recipes.classifier_at import pgd_on_logits
+from ddid.defense.recipes.rivals import pgd_on_logits
 from ddid.errors import require
 from ddid.metric.losses import smooth_labels, soft_cross_entropy
 from ddid.model import ReIDNet, embed
@@ -44,16 +44,10 @@ def refit_experiment(
 ) -> pd.DataFrame:
     """What each network's classifier is worth on images nobody learnt: accuracies in percent.
 
-    Args:
-        nets: networks by name, trained on the identities of `fitted`.
-        fitted: the training images; a new classifier learns from them.
-        probes: other images of the same identities, in no training; may be none.
-        steps: of refitting.
-        budget: of the PGD attack.
-        unseen: images to fit on and to probe, of identities that no network was trained on.
-
-    Returns columns `clean accuracy`, `PGD accuracy`; rows (name, `as trained`), (name, `refitted`)
-    and (name, `unseen identities`), whose classifier is new as well.
+    New classifiers learn for some `steps` from the training images `fitted`; `probes` are other
+    images of the same people, or none; `unseen` are images to fit on and to probe, of people that
+    no network was trained on. Returns columns `clean accuracy`, `PGD accuracy`; rows (name, `as
+    trained`), (name, `refitted`) and (name, `unseen identities`), whose classifier is new as well.
     """
     rows = {}
     for name, net in nets.items():
@@ -75,9 +69,8 @@ def refit_experiment(
 
 def refit_classifier(net: ReIDNet, images: ImageSet, steps: int = 300, lr: float = 0.01) -> ReIDNet:
     """A copy of `net` with a new classifier for the identities of `images`; the encoder is frozen.
-
-    Our choice: full-batch Adam on clean embeddings computed once, and training's label smoothing.
-    """
+    Our choice: full-batch Adam on clean embeddings computed once, and training's label
+    smoothing."""
     refitted, device = copy.deepcopy(net).eval(), net.classifier.weight.device
     points, labels = embed(net, images.images).to(device), images.labels.to(device)
     classes = len(images.classes)
@@ -98,10 +91,8 @@ def classifier_accuracy(
     net: ReIDNet, images: ImageSet, classes: list[int], budget: Budget | None = None
 ) -> float:
     """Share of images in percent that the classifier, of `classes` in this order, names rightly.
-
-    Under PGD on its own cross-entropy if a budget is given. Raises InputError for no images, or
-    for one of an identity that is no class.
-    """
+    Under PGD on its own cross-entropy if a budget is given. Raises InputError for no images, or for
+    one of an identity that is no class."""
     require(len(images) > 0, "classifier accuracy of no images: probe at least one")
     strangers = sorted(set(images.classes) - set(classes))
     require(not strangers, f"identity {strangers[:1]} is no class of this network")

@@ -57,10 +57,8 @@ class Learner:
         return split_rows(labels, camids, meta.split if meta else "identity", draw.host)
 
     def gradient(self, batch: Batch, halves: Rows, draw: Draw) -> Terms:
-        """Add the gradient of the recipe's whole loss to every `.grad`; they start empty.
-
-        Returns loss terms and accuracies, detached; with self-meta, means over the halves.
-        """
+        """Add the gradient of the recipe's whole loss to every `.grad`, empty before; returns loss
+        terms and accuracies, detached; with self-meta, means over the halves."""
         seen: Seen = defaultdict(list)
         if self.recipe.meta:
             self.meta_gradient(self.recipe.meta, batch, halves, draw, seen)
@@ -99,10 +97,8 @@ class Learner:
     def attack(
         self, batch: Batch, forward: Forward, draw: Draw, craft: Craft | None = None
     ) -> Batch:
-        """The batch with its attacked images, stretched and softened where the recipe has FNES.
-
-        The network is attacked in evaluation mode, as it will be when it is scored.
-        """
+        """The batch with its attacked images, stretched and softened where the recipe has FNES;
+        attacked in evaluation mode, as the network will be when it is scored."""
         craft, fnes = craft or self.recipe.craft, self.recipe.fnes
         if craft is None:
             return batch

@@ -11,10 +11,10 @@ from ddid.attack.budget import Budget
 from ddid.data.images import Augment, ImageSet, to_unit
 from ddid.defense.discriminator import Discriminator
 from ddid.defense.losses import Terms
-from ddid.defense.recipe import Card, Recipe
+from ddid.defense.recipe import Recipe
 from ddid.defense.recipes import find_recipe
 from ddid.defense.step import Draw, Learner
-from ddid.errors import require
+from ddid.errors import require, require_within
 from ddid.identity import identity
 from ddid.model import OWN, ModelConfig, ReIDNet, load_model, save_model
 from ddid.progress import Progress
@@ -25,10 +25,8 @@ LAYOUT = torch.channels_last  # our choice: measured faster on CPUs, by half in 
 
 @dataclass(frozen=True)
 class TrainConfig(Fit):
-    """What is the same for every recipe in a fair comparison; see `Fit` for the loop's part.
-
-    Our choice: what trains in minutes on a CPU; tuned on a street whose people appear in no result.
-    """
+    """What is the same for every recipe in a fair comparison; see `Fit` for the loop's part. Our
+    choice: what trains in minutes on a CPU; tuned on a street whose people appear in no result."""
 
     steps: int = 300
     lr: float = 1e-3
@@ -43,8 +41,7 @@ class TrainConfig(Fit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        count = self.images_per_identity
-        require(count >= 1, f"training: images_per_identity is {count}: give at least 1")
+        require_within("training", self, images_per_identity="[1, inf)")
         _ = self.budget  # refuses what is impossible here, not in the first step
 
     @property
@@ -63,16 +60,9 @@ def train(
 ) -> ReIDNet:
     """Train `recipe`, going on from what `folder` holds, and return it in evaluation mode.
 
-    Args:
-        recipe: a recipe or its name in the registry.
-        train_set: images whose identities are the classes.
-        config: settings shared by all recipes.
-        folder: gets `train_log.jsonl` and the model; what another recipe, its code, data or
-            settings left there is moved to its folder `before`.
-        progress: told the steps done.
-        backbone: a module of one's own instead of `config.backbone`, see `ReIDNet`; left as it is.
-
-    Raises InputError: bad settings, or a loss that is no number.
+    The identities of `train_set` are the classes. `folder` gets `train_log.jsonl` and the model;
+    what another recipe, its code, data or settings left there is moved to its folder `before`. A
+    `backbone` of one's own takes the place of the config's, see `ReIDNet`, and stays as it is.
     """
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     folder, key = Path(folder), training_key(recipe, train_set, config, backbone)
@@ -91,7 +81,7 @@ def training_key(
     """Identity of the final weights: settings, data, and the code of the recipe and of the step."""
     weights = Path(config.weights)
     return identity(
-        recipe=replace(recipe, name="", card=Card("", "")),
+        recipe=replace(recipe, name="", paper="", idea="", ours=""),
         config=config,
         backbone=backbone,
         weights=weights if config.weights and weights.is_dir() else config.weights,
@@ -144,16 +134,12 @@ class Defence:
 
 
 def own_share(train_set: ImageSet, config: TrainConfig, accelerator: Accelerator) -> Tensor:
-    """Row indices (steps, B) of this process' part of every batch, whole identities each.
-
-    Raises InputError if the identities of a batch do not go round, or leave a process with one.
-    """
+    """Row indices (steps, B) of this process' part of every batch, whole identities each;
+    InputError if the identities of a batch do not go round, or leave a process with one."""
     count, identities = accelerator.num_processes, config.identities
-    require(
-        identities % count == 0 and identities >= 2 * count,
-        f"batches of {identities} identities for {count} process(es): give a multiple of {count}, "
-        f"at least {2 * count}, so that every process sees two identities",
-    )
+    told = f"batches of {identities} identities for {count} process(es)"
+    fits = identities % count == 0 and identities >= 2 * count
+    require(fits, f"{told}: give a multiple, at least {2 * count}")
     batches = pk_batches(
         train_set.labels, identities, config.images_per_identity, config.steps, config.seed
     )

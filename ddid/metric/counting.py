@@ -15,10 +15,8 @@ TILE = 4096  # scores that stay in the first-level cache while every threshold p
 
 
 def count_at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
-    """For scores (Q, G) and thresholds (Q, R), count per row the scores >= each threshold: (Q, R).
-
-    A threshold of -inf marks padding and counts 0.
-    """
+    """For scores (Q, G) and thresholds (Q, R), count per row the scores >= each threshold: (Q, R);
+    a threshold of -inf marks padding and counts 0."""
     if scores.device.type != "cpu":
         return count_by_column(scores, thresholds)
     counts = torch.zeros(thresholds.shape, dtype=torch.int64)

@@ -37,12 +37,10 @@ def batch_hard_triplet(
         features: (B, D) anchors, compared by Euclidean distance as they are (not normalised).
         labels: (B,) identities.
         margin: wanted gap between the two distances, ≥ 0.
-        references: (B, D) features of the same labels to draw positives and negatives from;
-            the anchors themselves if None. Row i is never a positive of anchor i.
+        references: (B, D) positives and negatives; the anchors if None. Row i is never i's own.
         pool: (B,) which rows may meet in a triplet: those with the same number; all if None.
 
-    Returns the mean over the triplets that violate the margin; a differentiable zero if
-    none does or if the batch lacks positives or negatives.
+    Returns the mean over triplets that violate the margin, a differentiable zero if there are none.
     """
     distances = torch.cdist(features, features if references is None else references)
     same = labels[:, None] == labels

@@ -6,15 +6,15 @@ the mean precision at the right answers (not the trapezoidal variant); a query w
 out. Ties count against the model [ours: or one that maps all images to one point looks good].
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ddid.errors import require
 from ddid.metric.counting import count_at_least
-from ddid.metric.distance import Metric, check_embeddings, on_metric
+from ddid.metric.distance import check_embeddings, normalize
 
 CHUNK = 2**22  # scores held at once (16 MB): beyond it nothing gets faster
 
@@ -55,23 +55,18 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How each of Q queries fared; entries where `valid` is False are 0 and left out of means.
+    """How each of Q queries fared, (Q,) each."""
 
-    ap (Q,) average precision and inp (Q,) inverse negative penalty in [0, 1], float64; first_rank
-    (Q,) place of the first right answer, from 1; valid (Q,) bool; pids (Q,) identity of the query.
-    """
-
-    ap: Tensor
-    inp: Tensor
-    first_rank: Tensor
-    valid: Tensor
-    pids: Tensor
+    ap: Tensor  # average precision in [0, 1], float64
+    inp: Tensor  # inverse negative penalty, likewise
+    first_rank: Tensor  # place of the first right answer, from 1
+    valid: Tensor  # bool; where False, entries are 0 and left out of means
+    pids: Tensor  # identity of the query
 
     def __post_init__(self) -> None:
         require(
             bool(self.valid.any()),
-            "no query has a right answer in the gallery: check that the identities agree and that "
-            "matches come from other cameras (camera -1 is unknown and equals none)",
+            "no query has a right answer in the gallery: check identities and cameras",
         )
 
     def summary(self) -> dict[str, float]:
@@ -100,11 +95,9 @@ class Ranking:
 
 
 def is_match(pids: Tensor, camids: Tensor | None, own: Tensor, cameras: Tensor | None) -> Tensor:
-    """Whether gallery images (pids, camids) are right answers to queries (own, cameras), broadcast.
-
-    The one rule of who matches: the same identity, no distractor, and not from the query's own
-    camera; an unknown camera (-1, or None for all) equals no camera.
-    """
+    """Whether gallery images (pids, camids) are right answers to queries (own, cameras), broadcast:
+    the same identity, no distractor, and not from the query's own camera; an unknown camera (-1, or
+    None for all) equals no camera."""
     same = (pids == own) & (own != 0)
     if camids is None or cameras is None:
         return same
@@ -119,39 +112,25 @@ def has_matches(query: Labelled, gallery: Labelled) -> bool:
 
 
 @torch.no_grad()
-def rank(
-    query: Embedded,
-    gallery: Embedded,
-    *,
-    metric: Metric = "cosine",
-    same_camera: Literal["ignore", "count"] = "ignore",
-    chunk: int = CHUNK,
-) -> Ranking:
-    """Rank the gallery for every query and score the order; see the module for the protocol.
-
-    `same_camera="count"` takes a match from the query's own camera as a right answer too, as data
-    of one camera needs. `chunk` bounds how many scores exist at once, whatever the sizes.
-    """
+def rank(query: Embedded, gallery: Embedded, chunk: int = CHUNK) -> Ranking:
+    """Rank the gallery for every query by cosine and score the order, by the module's protocol;
+    `chunk` bounds how many scores exist at once, whatever the sizes."""
     require(type(chunk) is int and chunk > 0, f"chunk is {chunk}: hold at least one score at once")
     (queries, length), (images, other) = query.embeddings.shape, gallery.embeddings.shape
     some = min(queries, images) > 0
     require(some, f"{queries} queries against {images} gallery images: none to rank")
     told = f"query embeddings are {length}-d, gallery's {other}-d"
     require(length == other, f"{told}: embed both with one model")
-    if same_camera == "count":
-        query = replace(query, camids=None)
     gallery = gallery.to(query.embeddings.device)
     order = gallery.pids.sort(stable=True)
-    points = on_metric(gallery.embeddings.float(), metric)
-    # q·g − |g|²/2 falls as the Euclidean distance grows; among cosines the lengths are all alike.
+    points = normalize(gallery.embeddings.float())
     # No row is sorted: a right answer's rank is its place among the right ones plus the number of
     # wrong ones at least as close.
-    offset = points.square().sum(1) / -2 * (metric == "euclidean")
     rows, parts = max(1, chunk // images), []
     for start in range(0, queries, rows):
         part = query[slice(start, start + rows)].to(query.embeddings.device)
         found, relevant = right_answers(part, gallery, *order)
-        scores = torch.addmm(offset, on_metric(part.embeddings.float(), metric), points.T)
+        scores = normalize(part.embeddings.float()) @ points.T
         right = scores.gather(1, found).masked_fill_(~relevant, -torch.inf)
         scores.scatter_(1, found, -torch.inf)
         wrong = count_at_least(scores, right.sort(1, descending=True).values)
@@ -163,10 +142,8 @@ def rank(
 def right_answers(
     query: Embedded, gallery: Embedded, pids: Tensor, order: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gallery rows of each query's identity (B, M), padded by repetition, and which are right.
-
-    pids, order (G,): the gallery's identities, sorted, and the rows they come from.
-    """
+    """Gallery rows of each query's identity (B, M), padded by repetition, and which are right; pids
+    and order (G,) are the gallery's identities, sorted, and the rows they come from."""
     first = torch.searchsorted(pids, query.pids)
     stop = torch.searchsorted(pids, query.pids, right=True)
     place = first[:, None] + torch.arange(int((stop - first).max()), device=first.device)
@@ -178,11 +155,9 @@ def right_answers(
 
 
 def score_counts(wrong: Tensor, relevant: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """AP, INP, first rank and validity of B queries.
-
-    `wrong` (B, M): wrong answers at least as close as the j-th closest right answer; `relevant`
-    (B,): right answers of each query, the first columns of its row.
-    """
+    """AP, INP, first rank and validity of B queries. `wrong` (B, M): wrong answers at least as
+    close as the j-th closest right answer; `relevant` (B,): right answers of each query, the first
+    columns of its row."""
     wrong = torch.nn.functional.pad(wrong, (0, int(wrong.shape[1] == 0)))
     place = torch.arange(1, wrong.shape[1] + 1)
     inside = place <= relevant[:, None]

@@ -66,14 +66,9 @@ def audit(
 ) -> Audit:
     """Attack a model, question it and judge; writes `folder/audit.json` and resumes per attack.
 
-    Args:
-        subject, folder: the model and its test images; where results and the report go.
-        plan: attacks and budget; `AUDIT_ATTACKS` are added.
-        surrogate: model for the transfer attack; a random small network by default [ours: a real
-            one is a stronger test].
-        progress: told about each attack.
-        few: queries used for the probes and for the sweeps over eps and steps.
-        levels: eps of the sweep, in levels of 255.
+    `AUDIT_ATTACKS` are added to the plan's. Without a `surrogate` the transfer attack works on a
+    small random network [ours: a real one is a stronger test]. Probes and the sweeps over steps and
+    eps, in `levels` of 255, ask a `few` of the queries.
     """
     plan, folder = plan or Plan(), Path(folder)
     linf = plan.budget.norm == "linf" and plan.budget.eps > 0
@@ -140,10 +135,8 @@ def sweep(
 
 
 def slack(queries: int) -> float:
-    """Points of mAP by which two attacks may swap places without meaning anything.
-
-    Our choice: one point, or as much as a single query can move.
-    """
+    """Points of mAP by which two attacks may swap places without meaning anything [our choice]:
+    one, or as much as a single query can move."""
     return max(1.0, 100 / queries)
 
 

@@ -70,12 +70,9 @@ class Projection:
 
 
 def project(under: UnderAttack, seed: int = 0, neighbors: int = 15, most: int = 2000) -> Projection:
-    """Project the embeddings of one model onto a plane by UMAP.
-
-    The map is fitted on clean queries and at most `most` evenly spaced gallery images and then
-    kept: attacked images are placed on it, as a deployed system would see them [ours: a joint fit
-    would let the attack redraw the map].
-    """
+    """Project the embeddings of one model onto a plane by UMAP. The map is fitted on clean queries
+    and at most `most` evenly spaced gallery images and then kept: attacked images are placed on it,
+    as a deployed system would see them [ours: a joint fit would let the attack redraw the map]."""
     import numba
     from umap import UMAP
 

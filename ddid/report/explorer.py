@@ -49,11 +49,9 @@ class Choice:
 
 
 class Explorer:
-    """The current choice among models, attacks and queries, and its view.
-
-    Attacks are computed when they are first looked at, and remembered. `models` maps names to any
-    callables images → embeddings, `answers` is the length of the ranked lists.
-    """
+    """The current choice among models, attacks and queries, and its view. Attacks are computed when
+    they are first looked at, and remembered. `models` maps names to any callables images →
+    embeddings, `answers` is the length of the ranked lists."""
 
     def __init__(
         self,

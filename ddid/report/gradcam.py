@@ -18,16 +18,11 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
     at least `MAP_ROWS` rows.
 
     Our choice of target, since a retrieval model has no class score at test time: the inner product
-    with the unit-length mean embedding of the image's identity. Not the cosine: scaling the image's
-    own feature does not change it, so its map would sum to nothing.
+    with the unit-length mean embedding of the image's identity, `centroids` (B, D). Not the cosine:
+    scaling the image's own feature does not change it, so its map would sum to nothing.
 
-    Args:
-        model: network with convolutional maps; its mode is put back afterwards.
-        images: (B, 3, H, W) in [0, 1], on any device.
-        centroids: (B, D) mean embedding of each image's identity.
-
-    Returns (B, H, W) on the CPU, at least 0; each image's map is scaled to a maximum of 1 (0 where
-    nothing speaks for the identity).
+    Takes images (B, 3, H, W) in [0, 1] on any device; returns (B, H, W) on the CPU, each map scaled
+    to a maximum of 1 (0 where nothing speaks for the identity). The model's mode is put back.
     """
     count = len(centroids)
     require(len(images) == count, f"{len(images)} images, {count} centroids: give one per image")

@@ -45,11 +45,9 @@ WRAP = {"flex_flow": "row wrap", "width": "100%"}
 
 
 class Panel:
-    """Controls, thumbnails to pick a query from, and the view, which follows every choice.
-
-    `box` holds all widgets, `controls` those that set the choice. The view is plain HTML, which
-    works alike in JupyterLab, in Voilà and on a phone.
-    """
+    """Controls, thumbnails to pick a query from, and the view, which follows every choice. `box`
+    holds all widgets, `controls` those that set the choice. The view is plain HTML, which works
+    alike in JupyterLab, in Voilà and on a phone."""
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer, self.controls = explorer, _controls(explorer)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddid.attack.budget import Budget, steepest, uniform
-from ddid.attack.guides import Guides
-from ddid.attack.objectives import fna
+from ddid.attack.objectives import Guides, fna
 from ddid.attack.pgd import value_and_grad, valued
 from ddid.attack.scene import Scene
 from ddid.metric.distance import Embed
@@ -144,10 +143,8 @@ def true_gradients(model: Asked) -> tuple[bool, dict[str, float]]:
 
 @probe("small changes", "a change of one level moves the embedding smoothly")
 def responds(model: Asked) -> tuple[bool, dict[str, float]]:
-    """One random level on every pixel must change the embedding, a little and not by a jump.
-
-    A model that looks its answers up returns a stored one, or leaves it at the slightest change.
-    """
+    """One random level on every pixel must change the embedding, a little and not by a jump. A
+    model that looks its answers up returns a stored one, or leaves it at the slightest change."""
     source = torch.Generator().manual_seed(0)
     signs = [uniform(model.images.shape, source, model.images).sign() for _ in range(2)]
     near, other = (model((model.images + LEVEL * sign).clamp(0, 1)) for sign in signs)

@@ -5,30 +5,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddid.metric.distance import pairwise
+from ddid.metric.distance import normalize
 from ddid.metric.ranking import Embedded, is_match
 
 
 @dataclass(frozen=True)
 class RankedList:
-    """The nearest k gallery images of each of Q queries.
+    """The nearest k gallery images of each of Q queries, (Q, k) each."""
 
-    index (Q, k) rows of the gallery, nearest first; right (Q, k) whether they are right answers;
-    distance (Q, k) 1 less the cosine similarity.
-    """
-
-    index: Tensor
-    right: Tensor
-    distance: Tensor
+    index: Tensor  # rows of the gallery, nearest first
+    right: Tensor  # whether they are right answers
+    distance: Tensor  # 1 less the cosine
 
 
 def ranked_list(query: Embedded, gallery: Embedded, k: int = 10) -> RankedList:
-    """The first `k` answers to each query by the protocol of `ddid.metric.ranking`.
-
-    Gallery images of the query's identity and camera are ignored, so they never appear; a gallery
-    smaller than `k` gives shorter lists.
-    """
-    distances = pairwise(query.embeddings, gallery.embeddings)
+    """The first `k` answers to each query by the protocol of `ddid.metric.ranking`, less in a small
+    gallery; images of the query's identity and camera never appear."""
+    distances = 1 - normalize(query.embeddings) @ normalize(gallery.embeddings).T
     same = (query.pids[:, None] == gallery.pids) & (query.pids[:, None] != 0)
     cameras = None if query.camids is None else query.camids[:, None]
     right = is_match(gallery.pids, gallery.camids, query.pids[:, None], cameras)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddid.attack import Budget, attack_names, find_attack
 from ddid.attack.registry import Attack, craft
 from ddid.errors import require
-from ddid.files import is_whole, read_json, sealed, write_json
+from ddid.files import read_json, write_json
 from ddid.identity import identity
 from ddid.metric.distance import Embed
 from ddid.metric.ranking import Ranking, rank
@@ -26,16 +26,13 @@ BATCH = 64  # images in one pass
 
 @dataclass(frozen=True)
 class Plan:
-    """How robustness is measured. Gallery side: the gallery images of the queries' identities.
-
-    The budget of attacks that know the gallery has its own steps and restarts [ours: 40 and 2].
-    """
+    """How robustness is measured. Gallery side: the gallery images of the queries' identities."""
 
     attacks: Sequence[str] = field(default_factory=lambda: attack_names("standard"))
     budget: Budget = field(default_factory=Budget)
     side: Literal["query", "gallery"] = "query"
     seed: int = 0
-    gallery_steps: int = 40
+    gallery_steps: int = 40  # of attacks that know the gallery; steps and restarts are ours
     gallery_restarts: int = 2
     dear_queries: int = 0  # attacked by the attacks that are `dear`; 0: all
 
@@ -58,21 +55,15 @@ class Plan:
 @dataclass(frozen=True)
 class Robustness:
     """Rankings under "clean", under each attack, and in two worst cases per query: "worst" over
-    the standard attacks, "worst_gallery" over these and those that know the gallery.
-
-    `costs` says per attack what one image took: embeddings asked, gradients asked, and the largest
-    change of a level (0..255) in any image. `rows` says which queries a ranking is of.
-    """
+    the standard attacks, "worst_gallery" over these and those that know the gallery."""
 
     rankings: dict[str, Ranking]
-    costs: dict[str, dict[str, float]]
-    rows: dict[str, Tensor]
+    costs: dict[str, dict[str, float]]  # per image: embeddings, gradients, largest change of 255
+    rows: dict[str, Tensor]  # the queries that a ranking is of
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Metrics in percent by attack: mAP, rank1, ..., and the per-identity spread.
-
-        "unseen" is the mean over the attacks of that family.
-        """
+        """Metrics in percent by attack: mAP, rank1, ..., and the per-identity spread; "unseen" is
+        the mean over the attacks of that family."""
         scores = {n: {**found.summary(), **found.spread()} for n, found in self.rankings.items()}
         unseen = [scores[name] for name in attack_names("unseen") if name in scores]
         if unseen:
@@ -131,10 +122,11 @@ def evaluate(
         asked = replace(subject, rows=subject.rows[part])
         key = key_of(entry, asked, plan, surrogate)
         stored = read_json(path) if path.exists() else {}
-        if stored.get("key") != key or not is_whole(stored):
+        digest = stored.pop("digest", "")
+        if stored.get("key") != key or digest != identity(result=stored):
             tell = staged(progress, f"{subject.name}, {plan.budget}", stage, len(plan.attacks))
-            stored = sealed({"key": key, **measure(entry, asked, plan, surrogate, tell)})
-            write_json(path, stored)
+            stored = {"key": key, **measure(entry, asked, plan, surrogate, tell)}
+            write_json(path, stored | {"digest": identity(result=stored)})
         rankings[name] = as_ranking(stored["queries"], clean, part)
         costs[name], rows[name] = stored["cost"], asked.rows
     standard, knowing = attack_names("standard"), attack_names("standard", "gallery")

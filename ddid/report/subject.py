@@ -21,23 +21,16 @@ from ddid.model import embed as embed_all
 
 @dataclass(frozen=True)
 class Subject:
-    """Any callable from images in [0, 1] to embeddings, and the images it is measured on.
-
-    query, gallery                clean features, float32, identities and cameras, on the CPU
-    query_images, gallery_images  uint8 (N, 3, H, W), on the CPU
-    rows                          the queries that are attacked and scored; all stay references
-    device                        where the model computes
-    name                          what progress calls it
-    """
+    """Any callable from images in [0, 1] to embeddings, and the images it is measured on."""
 
     embed: Embed
-    query: Embedded
+    query: Embedded  # clean float32 features, identities and cameras, on the CPU
     gallery: Embedded
-    query_images: Tensor
+    query_images: Tensor  # uint8 (N, 3, H, W), on the CPU
     gallery_images: Tensor
-    rows: Tensor
-    device: torch.device
-    name: str = "model"
+    rows: Tensor  # the queries that are attacked and scored; all stay references
+    device: torch.device  # where the model computes
+    name: str = "model"  # what progress calls it
 
     @classmethod
     def of(cls, embed: Embed, query: ImageSet, gallery: ImageSet, name: str = "model") -> "Subject":
@@ -51,11 +44,8 @@ class Subject:
         return cls(embed, known, ranked, query.images, gallery.images, rows, device, name)
 
     def some(self, count: int) -> "Subject":
-        """The same with `count` of its queries under attack, evenly spread; 0 leaves it as it is.
-
-        The other queries remain references, so the attack on the chosen ones is as strong as
-        among all.
-        """
+        """The same with `count` of its queries under attack, evenly spread, 0: as it is. The others
+        remain references, so the attack on the chosen ones is as strong as among all."""
         return replace(self, rows=self.rows[evenly(len(self.rows), count)]) if count else self
 
     @property
@@ -109,10 +99,9 @@ def evenly(total: int, count: int) -> Tensor:
 def check_model(embed: Embed, images: Tensor) -> torch.device:
     """Try a model on batches of one, two and all of a few `images` (B, 3, H, W).
 
-    Returns where it computes: where its parameters are, or where its answers lie.
-
-    Raises InputError: it is in training mode or changes its mode, fails on a batch size, or returns
-    anything but one finite floating-point row per image, always of the same length.
+    Returns where it computes: where its parameters are, or where its answers lie. InputError: it is
+    in training mode or changes its mode, fails on a batch size, or returns anything but one finite
+    floating-point row per image, always of the same length.
     """
     module = embed if isinstance(embed, nn.Module) else nn.Identity().eval()
     require(not module.training, "the model is in training mode: call its eval() before measuring")

@@ -49,10 +49,8 @@ class Trace:
         cls, attack: Attack, subject: Subject, rival: Subject | None, side: str, budget: Budget,
         seed: int,
     ) -> "Trace":  # fmt: skip
-        """Attack the query in `subject.rows`, or the gallery's images of its identity.
-
-        `rival` is the other model that an attack by transfer works on.
-        """
+        """Attack the query in `subject.rows`, or the gallery's images of its identity. `rival` is
+        the other model that an attack by transfer works on."""
         generator = torch.Generator().manual_seed(seed)
         scene = subject.scene(side, budget, generator)
         count = len(scene.images)

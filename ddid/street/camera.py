@@ -4,8 +4,6 @@ Our choice: each keeps one place, direction, colour response and lens for the wh
 bias between cameras that a re-identification model has to see through.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from math import pi
@@ -76,7 +74,7 @@ class Camera:
     occlusion: float  # probability that something stands in front
 
     @classmethod
-    def sample(cls, domain: str, seed: tuple[int, ...]) -> Camera:
+    def sample(cls, domain: str, seed: tuple[int, ...]) -> "Camera":
         """Place a camera in a town; the same seed gives the same camera."""
         rng = np.random.default_rng(seed)
         return cls(

@@ -4,8 +4,6 @@ Our choice: an articulated figure projected from three dimensions, so that one b
 from all sides, which makes re-identification across cameras a real task.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@ Every image has its own random generator, seeded by what it shows, so the same c
 the same bytes in whatever order or number of sittings the images are written.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -16,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from ddid.errors import require
+from ddid.errors import require, require_within
 from ddid.files import atomic_write, read_json, remove_leftovers, write_json
 from ddid.identity import identity
 from ddid.progress import Progress
@@ -26,14 +24,14 @@ from ddid.street.pedestrian import Person, Pose, draw_person, sample_person
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 DOMINANT_SHARE = 0.8  # of a dominated identity's images, expected from its dominant camera
 STRANGER = 10_000  # first appearance that belongs to no identity: distractors, junk, passers-by
-LIMITS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("train_identities", "test_identities"), (1, STRANGER // 2 - 1)),
-    **dict.fromkeys(("cameras", "images", "gallery_images"), (1, 999)),
-    **dict.fromkeys(("distractors", "junk"), (0, 499)),
-    **dict.fromkeys(("dominance", "duplicates"), (0, 1)),
-    **dict.fromkeys(("height", "width"), (16, 1024)),
-    "tail": (0, 5),
-    "seed": (0, 2**32 - 1),
+LIMITS = {
+    **dict.fromkeys(("train_identities", "test_identities"), f"[1, {STRANGER // 2})"),
+    **dict.fromkeys(("cameras", "images", "gallery_images"), "[1, 999]"),
+    **dict.fromkeys(("distractors", "junk"), "[0, 499]"),
+    **dict.fromkeys(("dominance", "duplicates"), "[0, 1]"),
+    **dict.fromkeys(("height", "width"), "[16, 1024]"),
+    "tail": "[0, 5]",
+    "seed": f"[0, {2**32})",
 }
 _PLAN, _PERSON, _CAMERA, _TRACKLET, _FRAME = range(5)  # what a random generator is for
 
@@ -62,11 +60,7 @@ class StreetConfig:
         require(
             self.domain in (*DOMAINS,), f"street: domain is one of {known}, not {self.domain!r}"
         )
-        for name, (low, high) in LIMITS.items():
-            value, whole = getattr(self, name), isinstance(type(self).__dict__[name], int)
-            fits = type(value) in (int, int if whole else float) and low <= value <= high
-            kind = "a whole number" if whole else "a number"
-            require(fits, f"street: {name} is {value!r}, give {kind} from {low} to {high}")
+        require_within("street", self, **LIMITS)
 
 
 @dataclass(frozen=True)
@@ -108,8 +102,7 @@ def write_street(root: str | Path, config: StreetConfig, progress: Progress | No
         drawn = known.pop("drawn", "")
         require(
             known == street,
-            f"{root} holds a street of another configuration, or drawn by other code: choose "
-            "another folder or delete it",
+            f"{root} holds a street of another configuration or code: choose another or delete it",
         )
         shots = list(plan_shots(config))
         damaged = drawn not in ("", _written(root, shots))
@@ -179,10 +172,8 @@ def _walks(
 
 
 def take(shot: Shot, config: StreetConfig, posed_as: Shot | None = None) -> Image.Image:
-    """Take one image: RGB, (height, width) of the configuration.
-
-    With `posed_as` the person stands and is seen as in that other shot; all else stays.
-    """
+    """Take one image: RGB, (height, width) of the configuration; with `posed_as` the person stands
+    and is seen as in that other shot, all else stays."""
     size = (config.height, config.width)
     camera = camera_of(config, shot.camid)
     walk, frame = _chances(shot, config)

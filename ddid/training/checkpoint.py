@@ -45,8 +45,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore what `save_checkpoint` wrote and return its step; 0 where there is nothing. Raises
-    InputError: the file is damaged; it is left as it is."""
+    """Restore what `save_checkpoint` wrote and return its step; 0 where there is nothing."""
     if not path.exists():
         return 0
     header, tensors = _read(path)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from ddid.errors import require
+from ddid.errors import require, require_within
 from ddid.files import read_json, write_json
 from ddid.identity import identity
 from ddid.progress import Progress
@@ -52,18 +52,13 @@ class Fit:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "checkpoint_every"):
-            count = getattr(self, name)
-            require(count >= 1, f"training: {name} is {count}: give at least 1")
-        require(self.lr > 0, f"training: lr is {self.lr}: give a positive learning rate")
-        require(0 <= self.warmup < 1, f"training: warmup is {self.warmup}: give a share in [0, 1)")
-        require(self.average >= 0, f"training: average is {self.average}: give a share, 0 for none")
+        counts = dict.fromkeys(("steps", "log_every", "checkpoint_every"), "[1, inf)")
+        shares = {"lr": "(0, inf)", "warmup": "[0, 1)", "average": "[0, inf)"}
+        require_within("training", self, **counts, **shares)
 
     def in_force(self) -> dict[str, Any]:
-        """What the weights depend on beside these settings: precision and processes.
-
-        Raises InputError for an unknown precision, or another one than the launcher's.
-        """
+        """What the weights depend on beside these settings: precision, the launcher's own or none
+        other, and processes."""
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "")
         found = self.precision or launched or "no"
         require(found in ("no", "bf16"), f"precision is {found!r}: choose 'no' or 'bf16'")
@@ -86,10 +81,8 @@ class Task(Protocol):
         """Networks whose passes the log counts."""
 
     def step(self, step: int, seed: int) -> Report:
-        """Leave this process' gradient of step number `step` in every `.grad`, empty before.
-
-        `seed` belongs to this step of this process; torch's global generator starts from it.
-        """
+        """Leave this process' gradient of step number `step` in every `.grad`, empty before. `seed`
+        belongs to this step of this process; torch's global generator starts from it."""
 
     def save(self, folder: Path) -> None:
         """Write what is kept of the trained modules."""
@@ -193,20 +186,16 @@ class Loop:
         return report | {"gradient_norm": norm}
 
     def follow(self, average: Sequence[Tensor], weights: Sequence[Tensor], _: object) -> None:
-        """Move averaged weights towards those of this step; counters are copied.
-
-        Not by the count that torch hands over: it is on the device, which would be waited for.
-        """
+        """Move averaged weights towards those of this step; counters are copied. Not by the count
+        that torch hands over: it is on the device, which would be waited for."""
         share = 1 - 0.5 ** (1 / (self.settings.average * (self.done + 1)))
         for old, new in zip(average, weights, strict=True):
             old.lerp_(new, share) if old.is_floating_point() else old.copy_(new)
 
     def average_processes(self) -> None:
-        """Give all processes the mean gradient and the mean BatchNorm statistics.
-
-        Not left to accelerate's wrapper: it works in hooks, which parameters replaced by
-        functional_call never reach.
-        """
+        """Give all processes the mean gradient and the mean BatchNorm statistics. Not left to
+        accelerate's wrapper: it works in hooks, which parameters replaced by functional_call never
+        reach."""
         if self.accelerator.num_processes == 1:
             return
         shared = [p.grad for p in self.parameters if p.grad is not None]
@@ -226,10 +215,8 @@ def learning_rate(settings: Fit, step: int) -> float:
 
 @contextmanager
 def low_precision(modules: nn.ModuleDict, precision: str, device: torch.device) -> Iterator[None]:
-    """Within it, the modules run forwards as `precision` says; what they return is float32.
-
-    Not accelerate's own setting: that is one for the whole interpreter, the first to ask decides.
-    """
+    """Within it, the modules run forwards as `precision` says; what they return is float32. Not
+    accelerate's own setting: that is one for the whole interpreter, the first to ask decides."""
     lowered = list(modules.values()) if precision == "bf16" else []
     autocast = torch.autocast(device.type, torch.bfloat16)
     for module in lowered:

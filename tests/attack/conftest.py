@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddid.attack.guides import Guides, find_guides
+from ddid.attack.objectives import Guides, find_guides
 from ddid.metric.ranking import Embedded
 
 

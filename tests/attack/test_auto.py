@@ -3,10 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddid.attack.auto import auto_ascent, checkpoints
 from ddid.attack.budget import Budget
 from ddid.attack.objectives import fna, misrank
-from ddid.attack.pgd import pgd
+from ddid.attack.pgd import auto_ascent, checkpoints, pgd
 
 
 def auto_pgd(net, images, value, budget, source):

@@ -5,10 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from ddid.attack.budget import Budget, random_start
+from ddid.attack.budget import Budget, check_images, random_start
 from ddid.attack.objectives import fna, ifgsm, sma
 from ddid.attack.pgd import pgd, value_and_grad
-from ddid.attack.rounding import check_images
 from ddid.errors import InputError
 
 BUDGETS = {
@@ -149,7 +148,7 @@ def test_images_beyond_the_pixel_range_are_refused():
 @pytest.mark.parametrize("wrong", [None, "8", float("nan"), float("inf")])
 @pytest.mark.parametrize("field", ["eps", "step", "momentum", "steps", "restarts", "queries"])
 def test_what_is_no_number_is_refused_by_name(field, wrong):
-    with pytest.raises(InputError, match=f"^{field} is"):
+    with pytest.raises(InputError, match=f"attack: {field} is"):
         Budget(**{field: wrong})
 
 

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from ddid.attack import attack_names, attacks, find_attack, registry
-from ddid.attack.budget import Budget
+from ddid.attack.budget import Budget, to_8bit
 from ddid.attack.registry import Card, craft
-from ddid.attack.rounding import to_8bit
 from ddid.attack.scene import Scene
 from ddid.errors import InputError
 from ddid.metric.ranking import Embedded

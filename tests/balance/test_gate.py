@@ -7,21 +7,14 @@ import pytest
 import torch
 
 from ddid.balance.gate import CAMERA, COPY, IDENTITY, KEPT, Gate, Limits, accepted
-from ddid.balance.judge import (
-    Expert,
-    JudgeTraining,
-    hold_out,
-    train_judge,
-)
+from ddid.balance.judge import Expert, hold_out, train_judge
 from ddid.data.images import ImageSet
 from ddid.errors import InputError
-
-TRAINING = JudgeTraining(epochs=20)
 
 
 @pytest.fixture(scope="module")
 def judge(real, tmp_path_factory):
-    return train_judge(real, TRAINING, tmp_path_factory.mktemp("judge"))
+    return train_judge(real, tmp_path_factory.mktemp("judge"), epochs=20)
 
 
 @pytest.fixture(scope="module")
@@ -108,23 +101,23 @@ def test_the_least_repeated_photograph_is_held_out(real):
 
 
 def test_a_trained_judge_is_taken_from_its_folder(real, tmp_path):
-    short, steps = JudgeTraining(epochs=1), []
-    first = train_judge(real, short, tmp_path)
-    again = train_judge(real, short, tmp_path, lambda *_: steps.append(1))
+    steps = []
+    first = train_judge(real, tmp_path, epochs=1)
+    again = train_judge(real, tmp_path, lambda *_: steps.append(1), epochs=1)
     assert not steps
     assert torch.equal(first.held_out, again.held_out)
     others = replace(real, images=255 - real.images)
-    train_judge(others, short, tmp_path, lambda *_: steps.append(1))
+    train_judge(others, tmp_path, lambda *_: steps.append(1), epochs=1)
     assert steps, "a judge of other people was taken"
 
 
 def test_with_one_camera_there_is_none_to_mistake(real, tmp_path):
     alone = real.take(real.camids == 1)
-    judge = train_judge(alone, JudgeTraining(epochs=1), tmp_path)
+    judge = train_judge(alone, tmp_path, epochs=1)
     assert judge.camera is None
     assert judge.leads(alone)[:, 1].min() == torch.inf
     with pytest.raises(InputError, match="epochs"):
-        JudgeTraining(epochs=0)
+        train_judge(real, tmp_path, epochs=0)
 
 
 def test_accepted_shares_count_each_wanted_draft_once():

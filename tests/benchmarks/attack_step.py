@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from ddid.attack.budget import Budget
-from ddid.attack.guides import Guides, guides_within
-from ddid.attack.objectives import fna
+from ddid.attack.objectives import Guides, fna, guides_within
 from ddid.attack.pgd import pgd
 from ddid.model import ModelConfig, ReIDNet
 from tests.benchmarks.timing import Row, compare, device, largest_memory, peak_memory, row

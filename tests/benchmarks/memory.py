@@ -72,7 +72,7 @@ def generator(images: ImageSet) -> None:
 def gate(images: ImageSet) -> None:
     """Judges that are trained for two steps, their verdicts and the quality report."""
     with TemporaryDirectory() as folder, mock.patch.object(judge, "Fit", two_steps):
-        known = judge.train_judge(images, judge.JudgeTraining(epochs=1), Path(folder))
+        known = judge.train_judge(images, Path(folder), epochs=1)
     drafts = images.take(torch.arange(500))
     Gate(known).verdicts(drafts)
     quality_report(images, drafts, known)

@@ -152,7 +152,7 @@ def test_one_identity_cannot_be_split():
 
 
 def test_negative_rate_is_refused():
-    with pytest.raises(InputError, match="inner rate"):
+    with pytest.raises(InputError, match=r"rate is -1\.0"):
         Meta(rate=-1.0)
 
 

@@ -58,9 +58,9 @@ def test_attacked_images_move_within_the_budget(recipe, scene):
 
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda r: r.name)
 def test_cards_name_their_source_and_differences(recipe):
-    assert re.search(r"\d{4}|DAS", recipe.card.paper)
-    assert recipe.card.idea
-    assert recipe.name in ("none", "metric_at") or recipe.card.ours
+    assert re.search(r"\d{4}|DAS", recipe.paper)
+    assert recipe.idea
+    assert recipe.name in ("none", "metric_at") or recipe.ours
 
 
 def test_offline_attack_looks_at_the_source_alone(scene):
@@ -112,7 +112,7 @@ def test_a_name_switches_modules_on_and_off():
     assert find_recipe("metric_at+fnes") == replace(base, name="metric_at+fnes", fnes=FNES())
     assert find_recipe("ddid-meta") == replace(whole, name="ddid-meta", meta=None)
     built = find_recipe("metric_at+fnes+discriminator+meta")
-    assert replace(built, name="ddid", card=whole.card) == whole
+    assert replace(built, name="ddid", idea=whole.idea, ours=whole.ours) == whole
 
 
 def test_a_name_changes_the_attack_and_averages_weights():
@@ -128,8 +128,8 @@ def test_a_name_changes_the_attack_and_averages_weights():
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("magic", "no recipe 'magic': choose one of act"),
-        ("metric_at+magic", "no recipe 'metric_at.magic': choose one of act"),
+        ("magic", "no recipe 'magic': choose one of metric_at"),
+        ("metric_at+magic", "no recipe 'metric_at.magic': choose one of metric_at"),
         ("metric_at fnes", "no recipe"),
         ("metric_at+fnes7", "no recipe 'metric_at.fnes7'"),
         ("metric_at+eps10", "no recipe"),
@@ -153,8 +153,8 @@ def test_a_recipe_of_ones_own_is_one_file(tmp_path, monkeypatch):
     import ddid.defense.recipes as room
 
     (tmp_path / "mine.py").write_text(
-        "from ddid.defense.recipe import Card, Recipe\n"
-        "RECIPES = [Recipe('mine', Card('2026, mine', 'clean images', 'all'), craft=None)]\n"
+        "from ddid.defense.recipe import Recipe\n"
+        "RECIPES = [Recipe('mine', '2026, mine', 'clean images', craft=None)]\n"
     )
     monkeypatch.setattr(room, "__path__", [*room.__path__, str(tmp_path)])
     assert find_recipe("mine+ema").average > 0

@@ -129,7 +129,7 @@ def test_the_launchers_precision_counts(colours, short, monkeypatch):
 
 
 def test_a_batch_with_one_identity_is_refused(colours, short, tmp_path):
-    with pytest.raises(InputError, match="at least 2, so that every process sees two"):
+    with pytest.raises(InputError, match="at least 2"):
         train("metric_at", colours, replace(short, identities=1), tmp_path)
 
 

@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ddid.attack.budget import Budget
-from ddid.attack.guides import guides_within
-from ddid.attack.objectives import fna
+from ddid.attack.objectives import fna, guides_within
 from ddid.attack.pgd import pgd
 from ddid.data.images import to_unit
 from ddid.errors import InputError

@@ -272,9 +272,9 @@ def test_the_identity_of_a_model_survives_other_threads(subject):
 
 
 ATTACK = '''
-from ddid.attack.registry import Card, attack
+from ddid.attack.registry import attack
 
-@attack(Card("a test", "black pixels"))
+@attack("a test", "black pixels")
 def blackout(scene):
     """Darkens everything as far as eps allows."""
     return (scene.images - scene.budget.eps).clamp_min(0)

@@ -18,10 +18,8 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Rows in the order of the file, their index the line; empty optional fields are defaults.
-
-    A row with another number of fields than the header would shift its columns: InputError.
-    """
+    """Rows in the order of the file, their index the line; empty optional fields are defaults. A
+    row with another number of fields than the header would shift its columns: InputError."""
     try:
         text = root.read_text(encoding="utf-8-sig")
         lines = _lines(text, root)
@@ -46,7 +44,6 @@ def _lines(text: str, root: Path) -> list[int]:
     for line, fields in rows:
         require(
             fields == wanted,
-            f"{root}, line {line} has {fields} fields where the header has {wanted}: a name with "
-            "a comma needs quotes",
+            f"{root}, line {line} has {fields} fields where the header has {wanted}: quote commas",
         )
     return [line for line, _ in rows[1:]]

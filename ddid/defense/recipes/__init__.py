@@ -40,8 +40,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe called `name`, changes at its end included. Raises InputError: there is none, or a
-    change that changes nothing."""
+    """The recipe called `name`, with the changes at its end, or InputError."""
     known = recipes()
     owners = [own for own in known if name == own or name.startswith((f"{own}+", f"{own}-"))]
     base = max(owners, key=len, default=name)
@@ -73,8 +72,7 @@ def tuned(recipe: Recipe, fnes: FNES, meta: Meta, discriminator: float) -> Recip
 
 
 def batch_attacks(names: Sequence[str]) -> tuple[Craft, ...]:
-    """Attacks by name for a meta-test half: such as need no more than a batch. Raises InputError:
-    one that is unknown, or learns from or asks for more."""
+    """Attacks by name for a meta-test half: such as need no more than a batch."""
     found = [find_attack(name) for name in names]
     for entry in found:
         require(

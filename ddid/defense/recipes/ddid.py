@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
-from ddid.defense.recipe import Card, Part, Recipe
+from ddid.defense.recipe import Part, Recipe
 
 PAPER = (
     "Zhou et al. 2026, Debiased Dual-Invariant Defense for Adversarially Robust Person "
@@ -12,15 +12,14 @@ PAPER = (
 )
 METRIC_AT = Recipe(
     "metric_at",
-    Card(PAPER, "FNA on the network in training; classification and triplets on both kinds."),
+    PAPER,
+    "FNA on the network in training; classification and triplets on both kinds.",
 )
 DDID = Recipe(
     "ddid",
-    Card(
-        PAPER,
-        "Metric AT with FNES, the discriminator's game and the self-meta step.",
-        ours="All hyper-parameters; first-order meta gradient; unit-length features for D.",
-    ),
+    PAPER,
+    "Metric AT with FNES, the discriminator's game and the self-meta step.",
+    "All hyper-parameters; first-order meta gradient; unit-length features for D.",
     fnes=FNES(),
     discriminator=0.1,
     meta=Meta(),
@@ -30,8 +29,8 @@ DDID = Recipe(
 def control(name: str, *parts: Part) -> Recipe:
     """Metric AT with these parts of the step kept within halves of the batch."""
     idea = "Batches count as two halves, split as self-meta learning splits them; no look ahead."
-    card = Card(PAPER, idea, f"A control of ours; within halves: {', '.join(parts)}.")
-    return replace(METRIC_AT, name=name, card=card, by_half=parts)
+    ours = f"A control of ours; within halves: {', '.join(parts)}."
+    return replace(METRIC_AT, name=name, idea=idea, ours=ours, by_half=parts)
 
 
 RECIPES = [

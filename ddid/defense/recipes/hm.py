@@ -6,17 +6,10 @@ from torch.nn.functional import pairwise_distance
 
 from ddid.attack.scene import Scene
 from ddid.defense.losses import Batch, Terms, identity_terms
-from ddid.defense.recipe import Card, Recipe
+from ddid.defense.recipe import Recipe
 from ddid.metric.distance import normalize
 from ddid.model import Heads
 
-CARD = Card(
-    paper="Zhou & Patel 2022, Enhancing Adversarial Robustness for Deep Metric Learning",
-    idea="Attack triplets only up to a chosen hardness, which grows as training succeeds; keep an "
-    "attacked image nearer to its clean one than a positive is.",
-    ours="The destination follows this batch's clean triplet loss, not the last step's, so that "
-    "the loop keeps no state; source triplets take the farthest positive and nearest negative.",
-)
 CEILING = 0.2  # of the loss, and the easiest destination; the paper's
 STRUCTURE = 0.5  # weight of the intra-class structure term; the paper's
 
@@ -57,4 +50,15 @@ def structured(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
     return identity_terms(batch, clean, attacked) | {"structure": structure}
 
 
-RECIPES = [Recipe("hm", CARD, to_hardness, structured)]
+RECIPES = [
+    Recipe(
+        "hm",
+        paper="Zhou & Patel 2022, Enhancing Adversarial Robustness for Deep Metric Learning",
+        idea="Attack triplets only up to a chosen hardness, which grows as training succeeds; keep "
+        "an attacked image nearer to its clean one than a positive is.",
+        ours="The destination follows this batch's clean triplet loss, not the last step's, so the "
+        "loop keeps no state; triplets take the farthest positive and nearest negative.",
+        craft=to_hardness,
+        loss=structured,
+    )
+]

@@ -5,11 +5,6 @@ import seaborn
 
 from ddid.report.figures.style import ATTACKED, CLEAN, NEUTRAL, Drawn, new_figure, paper_style
 
-SHARES = {
-    "dominance": "images from the most\nfrequent camera (%)",
-    "near_duplicates": "images that nearly\nrepeat another (%)",
-}
-
 
 @paper_style
 def images_per_identity(manifest: pd.DataFrame, wanted: int | None = None) -> Drawn:
@@ -78,8 +73,12 @@ def bias_of_identities(table: pd.DataFrame) -> Drawn:
     Args:
         table: `identity_bias` joined with `image_bias`.
     """
+    shares = {
+        "dominance": "images from the most\nfrequent camera (%)",
+        "near_duplicates": "images that nearly\nrepeat another (%)",
+    }
     figure, axes = new_figure(6.8, 2.1, 1, 3)
-    for ax, (name, label) in zip(axes[0], SHARES.items(), strict=False):
+    for ax, (name, label) in zip(axes[0], shares.items(), strict=False):
         seaborn.histplot(100 * table[name], bins=12, binrange=(0, 100), ax=ax)
         ax.set(xlabel=label, ylabel="identities")
     ax, most = axes[0, 2], table["images"].max()

@@ -13,8 +13,6 @@ from matplotlib.lines import Line2D
 from ddid.report.embedding import Projection
 from ddid.report.figures.style import NEUTRAL, PALETTE, Drawn, new_figure, paper_style
 
-KEY = {"gallery": ".", "clean query": "o", "attacked query": "X"}  # what a marker means
-
 
 @paper_style
 def embedding_maps(
@@ -43,7 +41,8 @@ def embedding_maps(
             mine, known = query_pids == pid, projection.gallery[places == pid]
             _draw(cell, known, projection.clean[mine], projection.attacked[mine], color)
         cell.set(title=title, xticks=[], yticks=[])
-    dots = [(name, NEUTRAL, marker) for name, marker in KEY.items()]
+    markers = {"gallery": ".", "clean query": "o", "attacked query": "X"}
+    dots = [(name, NEUTRAL, marker) for name, marker in markers.items()]
     dots += [(f"identity {pid}", color, "o") for pid, color in colors.items()]
     handles = [
         Line2D([], [], linestyle="", label=name, color=color, marker=marker)

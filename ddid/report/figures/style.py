@@ -74,10 +74,8 @@ def paper_style(draw: Callable[P, Drawn]) -> Callable[P, Figure]:
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **subplots: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of `width` × `height` inches and its (rows, columns) array of axes.
-
-    Call it from a function decorated with `paper_style`; `subplots` goes to `Figure.subplots`.
-    """
+    """A figure of `width` × `height` inches and its (rows, columns) array of axes. Call it from a
+    function decorated with `paper_style`; `subplots` goes to `Figure.subplots`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
 

@@ -7,15 +7,8 @@ import seaborn
 from torch import Tensor
 
 from ddid.errors import require
-from ddid.report.figures.style import (
-    NEUTRAL,
-    PALETTE,
-    Drawn,
-    new_figure,
-    paper_style,
-    pictures,
-    show_image,
-)
+from ddid.report.figures import style
+from ddid.report.figures.style import Drawn, new_figure, paper_style
 
 CURVES = {
     "clean_cls": "classification loss, clean",
@@ -52,7 +45,7 @@ def learning_curves(logs: Mapping[str, pd.DataFrame], smooth: int = 3) -> Drawn:
     for name, ax in grid.axes_dict.items():
         ax.set(title=CURVES[name], ylabel="", ylim=(0, 1.02 if "accuracy" in name else None))
         if name == "discriminator_accuracy":
-            ax.axhline(0.5, color=NEUTRAL, linewidth=0.8)
+            ax.axhline(0.5, color=style.NEUTRAL, linewidth=0.8)
     return grid.figure, {"smooth": smooth}
 
 
@@ -76,9 +69,10 @@ def extension_panel(
     clean = next(iter(images.values()))
     for (title, image), (picture, ax) in zip(images.items(), axes.T, strict=True):
         moved = f"\nmoved ≤ {255 * float((image - clean).abs().max()):.0f}/255"
-        show_image(picture, pictures(image[None])[0], title + moved * (image is not clean))
+        above = title + moved * (image is not clean)
+        style.show_image(picture, style.pictures(image[None])[0], above)
         heights = targets[title].tolist()
-        bars = ax.bar(classes, heights, color=PALETTE[: len(classes)])
+        bars = ax.bar(classes, heights, color=style.PALETTE[: len(classes)])
         ax.bar_label(bars, [f"{height:.3f}" for height in heights], fontsize=6.5, padding=1)
         ax.set(ylim=(0, 1.2), yticks=[0, 0.5, 1])
         ax.grid(False, axis="x")
