@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -15,7 +16,7 @@ from ddid.errors import InputError, require
 from ddid.files import from_here, full_disk_told, lock, read_json, write_json
 from ddid.identity import identity
 from ddid.notebook import TOLD, code_cells, collect_metrics, notebook_path, resolve
-from ddid.profiles import Plans, is_path, plan_run
+from ddid.profiles import Plans, is_path, plan, plan_run
 from ddid.progress import in_words, overall
 from ddid.sources import code_of
 
@@ -152,7 +153,7 @@ class _Clock:
     """How far a run is, and how long the rest takes, as far as earlier runs tell."""
 
     def __init__(self, plans: Plans, root: Path) -> None:
-        self.expected = [_seconds(root, Path(path).stem, own) for path, own in plans.items()]
+        self.expected = [_seconds(root, path, own) for path, own in plans.items()]
         self.begin(1)
 
     def begin(self, number: int) -> None:
@@ -174,12 +175,17 @@ class _Clock:
 
 
 def _seconds(root: Path, notebook: str, parameters: Mapping[str, Any]) -> float | None:
-    """How long a notebook took under these settings, here or in a run folder beside this one."""
-    wanted = _settings(parameters)
-    states = (_state(path) for path in [root / notebook, *root.parent.glob(f"*/{notebook}")])
-    return next(
-        (s["seconds"] for s in states if s.get("settings") == wanted and "seconds" in s), None
-    )
+    """How long a notebook took under these settings, here or in a run folder beside this one, or
+    else how long it says that the profile `demo` takes, if these are its settings."""
+    wanted, name = _settings(parameters), Path(notebook).stem
+    for state in map(_state, [root / name, *root.parent.glob(f"*/{name}")]):
+        if state.get("settings") == wanted and "seconds" in state:
+            return state["seconds"]
+    text = notebook_path(notebook).read_text(encoding="utf-8")
+    said = re.search(r"demo: about (\d+) (second|minute)", text)
+    if said and wanted == _settings(plan([notebook], "demo", {})[notebook]):
+        return int(said[1]) * {"second": 1, "minute": 60}[said[2]]
+    return None
 
 
 def _execute(

@@ -229,6 +229,15 @@ def test_a_damaged_record_is_one_sentence(tmp_path, content):
         run_profile("toy", root, only=["01"])
 
 
+def test_what_is_left_of_the_first_demo_is_what_its_notebooks_say(tmp_path):
+    root = tmp_path / "run"
+    clock = pipeline._Clock(plan_run("demo", root), root)
+    assert clock.headline() == "notebook 1 of 6, about 20 minutes left"
+    clock = pipeline._Clock(plan_run("demo", root, ["refit_steps=1"]), root)
+    assert clock.headline() == "notebook 1 of 6, time left unknown: first run of its kind here"
+
+
+@pytest.mark.usefixtures("notebooks")
 def test_what_is_left_is_told_only_if_it_is_known(tmp_path):
     plans = {"01_one": {"seed": 1, "steps": 5}, "02_two": {"steps": 5}}
     clock = pipeline._Clock(plans, tmp_path / "run")

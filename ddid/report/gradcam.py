@@ -22,25 +22,17 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
     scaling the image's own feature does not change it, so its map would sum to nothing.
 
     Takes images (B, 3, H, W) in [0, 1] on any device; returns (B, H, W) on the CPU, each map scaled
-    to a maximum of 1 (0 where nothing speaks for the identity). The model's mode is put back.
+    to a maximum of 1 (0 where nothing speaks for the identity). The model is in evaluation mode.
     """
-    count = len(centroids)
-    require(len(images) == count, f"{len(images)} images, {count} centroids: give one per image")
-    training, device = model.training, model.mean.device
-    model.eval()
+    device = model.mean.device
 
     def similarity(batch: Tensor, target: Tensor) -> Tensor:
         return (model(batch) * target).sum(1)
 
-    try:
-        cam, maps = LayerGradCam(similarity, _layer(model, images[:1].to(device))), []
-        for batch, target in zip(
-            images.split(BATCH), normalize(centroids).split(BATCH), strict=True
-        ):
-            given = {"additional_forward_args": (target.to(device),), "relu_attributions": True}
-            maps.append(cam.attribute(batch.to(device), **given).detach().cpu())
-    finally:
-        model.train(training)
+    cam, maps = LayerGradCam(similarity, _layer(model, images[:1].to(device))), []
+    for batch, target in zip(images.split(BATCH), normalize(centroids).split(BATCH), strict=True):
+        given = {"additional_forward_args": (target.to(device),), "relu_attributions": True}
+        maps.append(cam.attribute(batch.to(device), **given).detach().cpu())
     large = LayerAttribution.interpolate(torch.cat(maps), images.shape[-2:], "bilinear")[:, 0]
     return large / large.amax((1, 2), keepdim=True).clamp_min(torch.finfo(large.dtype).tiny)
 

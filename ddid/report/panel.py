@@ -64,8 +64,8 @@ class Panel:
         for part in (self.camera, self.kind, self.picker):
             part.observe(self._attempted(self._fill), names=["value", "selected_index"])
         settings = w.Box([*self.controls.values()], layout=WRAP)
-        parts = [settings, self.help, self._tools(), self.picker, self.status, self.view]
-        self.box = w.VBox(parts)
+        above = [settings, self.help, self._tools(), self.picker]
+        self.box = w.VBox([*above, self.status, self.view])
         self._attempted(self._attack)()
 
     def _attempted(self, work: Callable[[], None]) -> Callable[..., None]:
@@ -131,11 +131,8 @@ class Panel:
                 query.max = query.value = self.explorer.choice.query
                 self._attack()
 
-        def write() -> None:
-            links.value = _links(self.explorer)
-
         upload.observe(self._attempted(take), names="value")
-        save.on_click(self._attempted(write))
+        save.on_click(self._attempted(lambda: links.set_trait("value", _links(self.explorer))))
         return w.Box([upload, save, links], layout=WRAP)
 
 

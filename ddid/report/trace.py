@@ -94,8 +94,7 @@ class Trace:
         row, near = found.index[0], gallery[found.index[0]]
         columns = {"row": row, "identity": near.pids, "camera": near.camids}
         columns |= {"similarity": 1 - found.distance[0], "right": found.right[0]}
-        known = {name: column.numpy() for name, column in columns.items() if column is not None}
-        table = pd.DataFrame(known)
+        table = pd.DataFrame({n: c.numpy() for n, c in columns.items() if c is not None})
         return table.assign(rank=table.index + 1)
 
 

@@ -76,7 +76,7 @@ def serving(arguments, url, log):
             yield url
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(120)
 
 
 def _wait(server, url):

@@ -6,7 +6,6 @@ import pandas as pd
 import seaborn
 from torch import Tensor
 
-from ddid.errors import require
 from ddid.report.figures import style
 from ddid.report.figures.style import Drawn, new_figure, paper_style
 
@@ -29,7 +28,6 @@ def learning_curves(logs: Mapping[str, pd.DataFrame], smooth: int = 3) -> Drawn:
         smooth: length of the running mean, in log lines.
     """
     shown = [name for name in CURVES if any(name in log for log in logs.values())]
-    require(bool(shown), f"no log holds any of {', '.join(CURVES)}: nothing to draw")
     parts = [
         log.set_index("step")[[n for n in shown if n in log]]
         .rolling(smooth, min_periods=1)
