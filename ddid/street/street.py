@@ -102,7 +102,7 @@ def write_street(root: str | Path, config: StreetConfig, progress: Progress | No
         drawn = known.pop("drawn", "")
         require(
             known == street,
-            f"{root} holds a street of another configuration or code: choose another or delete it",
+            f"{root} holds a street of another configuration or other code: choose another",
         )
         shots = list(plan_shots(config))
         damaged = drawn not in ("", _written(root, shots))
