@@ -81,7 +81,7 @@ def test_a_saved_generator_comes_back(generator, tmp_path):
 def test_a_damaged_generator_is_refused(generator, tmp_path):
     save_generator(generator, tmp_path, {})
     (tmp_path / "generator.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(InputError, match="train the generator again"):
+    with pytest.raises(InputError, match="of another architecture: train it again"):
         load_generator(tmp_path)
 
 

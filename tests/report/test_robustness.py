@@ -188,7 +188,7 @@ class Fussy(nn.Module):
         ("flat", r"\(N, D\)"),
         ("batch", "2 images gave 1 embeddings"),
         ("length", "lengths"),
-        ("integer", "floating-point"),
+        ("integer", "give floats"),
     ],
 )
 def test_a_faulty_model_gets_one_sentence(query, gallery, fault, sentence):
