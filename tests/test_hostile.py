@@ -59,7 +59,8 @@ CONFIGS += [FNES, Meta, Plan, GeneratorConfig]
 def told(action):
     try:
         return action()
-    except InputError:
+    except InputError as error:
+        assert str(error).strip(), "refused without a word"
         return None
 
 
@@ -71,7 +72,8 @@ def test_any_numbers_as_settings(kind, data):
     numbers = {n: v for n, v in vars(base).items() if type(v) in (int, float)}
     names = st.sampled_from(sorted(numbers))
     change = data.draw(st.dictionaries(names, NUMBER, max_size=3))
-    told(lambda: kind(**vars(base) | change))
+    made = told(lambda: kind(**vars(base) | change))
+    assert made is None or type(made) is kind
 
 
 @many(MANY)
@@ -101,6 +103,9 @@ def saved(tmp_path_factory):
     return folder, {"model": load_model, "generator": load_generator, "checkpoint": checkpoint}
 
 
+KINDS = {"model": ReIDNet, "generator": Generator, "checkpoint": int}
+
+
 def damaged(folder, what):
     target = folder / "damaged"
     shutil.rmtree(target, ignore_errors=True)
@@ -120,7 +125,8 @@ def test_any_damage_to_saved_networks(what, data, saved):
         for place in data.draw(st.lists(st.integers(0, 3000), max_size=4)):
             content[place % len(content)] ^= data.draw(st.integers(1, 255))
         path.write_bytes(content[:cut])
-    told(lambda: load[what](target))
+    found = told(lambda: load[what](target))
+    assert found is None or isinstance(found, KINDS[what])
 
 
 @pytest.mark.parametrize("what", ["model", "generator"])
@@ -136,7 +142,8 @@ def test_any_description_of_a_saved_network(what, data, saved):
         if isinstance(where, dict):
             where[data.draw(st.sampled_from([*where, "more"]))] = data.draw(SMALL)
     note.write_text(json.dumps(content))
-    told(lambda: load[what](target))
+    found = told(lambda: load[what](target))
+    assert found is None or isinstance(found, KINDS[what])
 
 
 @many(MANY)

@@ -24,7 +24,8 @@ FEW = settings(max_examples=60, deadline=None)
 def one_sentence(call):
     try:
         return call()
-    except InputError:  # anything else fails the test
+    except InputError as error:  # anything else fails the test
+        assert str(error).strip(), "refused without a word"
         return None
 
 

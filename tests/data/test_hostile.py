@@ -47,7 +47,8 @@ def told(action):
     """Result of an action, or None if it was refused in a sentence."""
     try:
         return action()
-    except InputError:
+    except InputError as error:
+        assert str(error).strip(), "refused without a word"
         return None
 
 
@@ -206,4 +207,4 @@ def test_any_arrays_as_embeddings(sides, chunk):
 def test_any_street(changes):
     config = told(lambda: StreetConfig(**changes))
     if config is not None and config.train_identities * config.images < 5000:
-        next(plan_shots(config))
+        assert next(plan_shots(config)).pid > 0
