@@ -60,8 +60,9 @@ def told(action):
     try:
         return action()
     except InputError as error:
-        assert str(error).strip(), "refused without a word"
-        return None
+        refusal = str(error)
+    assert refusal.strip(), "refused without a word"
+    return None
 
 
 @pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)

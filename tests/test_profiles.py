@@ -25,8 +25,9 @@ def one_sentence(call):
     try:
         return call()
     except InputError as error:  # anything else fails the test
-        assert str(error).strip(), "refused without a word"
-        return None
+        refusal = str(error)
+    assert refusal.strip(), "refused without a word"
+    return None
 
 
 @FEW

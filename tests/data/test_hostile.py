@@ -48,8 +48,9 @@ def told(action):
     try:
         return action()
     except InputError as error:
-        assert str(error).strip(), "refused without a word"
-        return None
+        refusal = str(error)
+    assert refusal.strip(), "refused without a word"
+    return None
 
 
 @pytest.fixture(scope="module")
