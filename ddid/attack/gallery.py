@@ -16,6 +16,7 @@ from ddid.metric.distance import normalize
 from ddid.metric.ranking import is_match
 
 TEMPERATURES = (0.02, 0.01)  # of cosines, in turn
+NEAREST = 1024  # wrong images that count at a time; those beyond change the precision by little
 AT_ONCE = 2**24  # comparisons held at once, so that memory grows with the gallery alone
 
 
@@ -44,6 +45,19 @@ class Known:
     def scores(self, embeddings: Tensor) -> Tensor:
         """Cosines (B, G)."""
         return normalize(embeddings) @ self.features.T
+
+    def near(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, right and wrong (B, N) of the images that count: all, or in a large gallery the
+        right ones and the `NEAREST` wrong ones as the query is now."""
+        kept = NEAREST + self.rows.shape[1]
+        if kept >= scores.shape[1]:
+            return scores, self.right, self.wrong
+        first = scores.detach() + 4.0 * self.right.float() + 4.0 * (self.right | self.wrong).float()
+        columns = first.topk(kept, dim=1).indices
+        scores, right, wrong = (
+            each.gather(1, columns) for each in (scores, self.right, self.wrong)
+        )
+        return scores, right, wrong & (wrong.cumsum(1) <= NEAREST)
 
 
 def most_right(right: Tensor) -> int:
@@ -77,23 +91,25 @@ def gallery(scene: Scene) -> Tensor:
 def smooth_miss(known: Known, temperature: float) -> Objective:
     """One minus the smooth average precision of each query: steps of the rank become sigmoids."""
     real = known.right.gather(1, known.rows)
-    columns = max(1, AT_ONCE // known.right.numel())
 
-    def precision(scores: Tensor, rows: Tensor, counted: Tensor) -> Tensor:
-        """Sum of the precisions at some right answers, (B,)."""
-        own = scores.gather(1, rows)
+    def precision(
+        own: Tensor, counted: Tensor, scores: Tensor, right: Tensor, wrong: Tensor
+    ) -> Tensor:
+        """Sum of the precisions at some right answers, whose scores are `own`, (B,)."""
         ahead = torch.sigmoid((scores[:, None] - own[:, :, None]) / temperature)
-        wrong = (ahead * known.wrong[:, None]).sum(2)
-        right = (ahead * known.right[:, None]).sum(2) + 0.5  # an image is half ahead of itself
-        return (right / (right + wrong) * counted).sum(1)
+        before = (ahead * wrong[:, None]).sum(2)
+        found = (ahead * right[:, None]).sum(2) + 0.5  # an image is half ahead of itself
+        return (found / (found + before) * counted).sum(1)
 
     def miss(embeddings: Tensor) -> Tensor:
         scores = known.scores(embeddings)
-        pieces = zip(known.rows.split(columns, 1), real.split(columns, 1), strict=True)
+        near, own = known.near(scores), scores.gather(1, known.rows)
+        columns = max(1, AT_ONCE // near[0].numel())
+        pieces = zip(own.split(columns, 1), real.split(columns, 1), strict=True)
         if columns >= real.shape[1]:
-            sums = [precision(scores, *piece) for piece in pieces]
+            sums = [precision(*piece, *near) for piece in pieces]
         else:  # computed again on the way back instead of kept
-            sums = [checkpoint(precision, scores, *piece, use_reentrant=False) for piece in pieces]
+            sums = [checkpoint(precision, *piece, *near, use_reentrant=False) for piece in pieces]
         return 1 - torch.stack(sums).sum(0) / real.sum(1).clamp_min(1)
 
     return miss

@@ -58,6 +58,22 @@ def test_the_gallery_in_pieces_is_the_gallery(scene, monkeypatch):
     torch.testing.assert_close(*slopes)
 
 
+def test_of_a_large_gallery_the_nearest_wrong_images_count(scene, monkeypatch):
+    """As if the others were not there; enough of them are all."""
+    known = Known.of(scene)
+    monkeypatch.setattr("ddid.attack.gallery.NEAREST", 5)
+    found = smooth_miss(known, 0.05)(scene.clean)
+    for query, scores in enumerate(known.scores(scene.clean)):
+        right = scores[known.right[query]]
+        wrong = scores[known.wrong[query]].sort(descending=True).values[:5]
+        ahead = [
+            [torch.sigmoid((other - own) / 0.05).sum() for other in (right, wrong)] for own in right
+        ]
+        precisions = [(r + 0.5) / (r + 0.5 + w) for r, w in ahead]
+        expected = 1 - sum(precisions) / max(1, len(precisions))
+        torch.testing.assert_close(found[query], torch.as_tensor(expected, dtype=found.dtype))
+
+
 def test_knowing_the_gallery_hurts_more_than_not_knowing_it(scene):
     ap = {}
     for name in ("fna", "ifgsm", "gallery"):
