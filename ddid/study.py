@@ -125,15 +125,28 @@ def read_study(name: str) -> Study:
 
 
 def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Cell]:
-    """Every run of the study, its parameters checked; `settings` overrule all others. The grid's
-    first parameter changes slowest, so with `seed` there an unfinished study has whole
-    comparisons."""
+    """Every run of the study, its parameters checked; `settings` overrule all others, and name
+    what is wanted, one or a list, of what the grid or the variants vary. The grid's first
+    parameter changes slowest, so with `seed` there an unfinished study has whole comparisons."""
     axes = {**study.grid, **({"variant": list(study.variants)} if study.variants else {})}
+    fixed = dict(settings or {})
+    for name in axes.keys() & fixed.keys():
+        wanted = fixed.pop(name)
+        axes[name] = wanted if isinstance(wanted, list) else [wanted]
+    for name in axes.get("variant", []):
+        require(
+            name in study.variants, f"no variant {name!r}; there are {', '.join(study.variants)}"
+        )
+    varied = {*axes, *(name for variant in study.variants.values() for name in variant)}
+    last = {name.split(".")[-1] for name in varied}
+    for name in fixed:
+        sentence = f"{name}: runs of {study.name} differ in it; choose by {' or '.join(axes)}"
+        require(name.split(".")[-1] not in last, sentence)
     cells = []
     for values in product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         variant = study.variants.get(chosen.get("variant", ""), {})
-        own = {**study.fixed, **chosen, **variant, **(settings or {})}
+        own = {**study.fixed, **chosen, **variant, **fixed}
         own.pop("variant", None)
         cells.append(Cell(chosen, plan(study.notebooks, study.profile, own)))
     return cells

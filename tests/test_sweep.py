@@ -155,11 +155,36 @@ def test_a_mistake_in_a_study_is_named_before_anything_runs(study, tmp_path, cha
 
 
 def test_settings_overrule_a_study_and_single_values_become_lists(study):
-    cells = cells_of(read_study(str(study())), {"seed": 5, "gain": 1})
-    assert [cell.chosen["seed"] for cell in cells] == [0, 0, 1, 1]
+    two = {name: {"recipes": name} for name in ("none", "mine")}
+    cells = cells_of(read_study(str(study(variants=two))), {"gain": 1})
     plans = [list(cell.plans.values()) for cell in cells]
-    assert {draw["seed"] for draw, _ in plans} == {5}
+    assert [train["gain"] for _, train in plans] == [1, 1, 1, 1]
     assert {tuple(train["recipes"]) for _, train in plans} == {("none",), ("mine",)}
+
+
+@pytest.mark.parametrize("seeds", [5, [5, 7]])
+def test_of_what_is_varied_settings_choose(study, seeds):
+    """No run is labelled with what it was not made with."""
+    cells = cells_of(read_study(str(study())), {"seed": seeds, "variant": "mine"})
+    assert [cell.chosen["seed"] for cell in cells] == ([5, 7] if seeds != 5 else [5])
+    for cell in cells:
+        draw, train = cell.plans.values()
+        assert draw["seed"] == cell.chosen["seed"]
+        assert (cell.chosen["variant"], train["recipes"]) == ("mine", ["mine"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"variant": "dreams"}, "no variant 'dreams'; there are none, mine"),
+        ({"recipes": "x"}, "recipes: runs of study differ in it; choose by seed or variant"),
+        ({"gain": 1}, "gain: runs of study differ in it"),
+        ({"draw.seed": 5}, "draw.seed: runs of study differ in it"),
+    ],
+)
+def test_what_would_mislabel_runs_is_refused(study, settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        cells_of(read_study(str(study())), settings)
 
 
 def test_fewer_than_no_workers_are_refused():
