@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ddid.errors import require
 from ddid.files import atomic_write
 
+LOG = "train_log.jsonl"
 Report = dict[str, Tensor]
 """One step's scalars by name, detached."""
 
@@ -77,9 +79,15 @@ def read_log(folder: str | Path) -> pd.DataFrame:
     """`train_log.jsonl` of a run folder as a table, one row per line: step, loss, the task's terms,
     gradient_norm, and forward, backward (images through the networks) and seconds since the last.
     """
-    path = Path(folder) / "train_log.jsonl"
+    path = Path(folder) / LOG
     require(path.is_file(), f"no training log {path}: train first")
     return pd.read_json(path, lines=True)
+
+
+def without_time(path: Path) -> str:
+    """A log's text, whole or damaged, without what another run of the same training changes."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return re.sub(r', "seconds": [\d.]+}', "}", text)
 
 
 def _step(line: str) -> float:

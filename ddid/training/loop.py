@@ -26,7 +26,7 @@ from ddid.identity import identity
 from ddid.progress import Progress
 from ddid.seeds import seed_of
 from ddid.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint, set_aside
-from ddid.training.log import Report, TrainLog
+from ddid.training.log import LOG, Report, TrainLog, without_time
 
 TRAINED = "trained.json"
 
@@ -96,9 +96,10 @@ def is_trained(folder: Path, key: str) -> bool:
 
 
 def _result(folder: Path) -> str:
-    """Identity of what a training ended with, which a damaged file changes."""
-    files = (f for f in folder.iterdir() if f.suffix in (".safetensors", ".json", ".jsonl"))
-    return identity(result={f.name: f for f in files if f.name not in (CHECKPOINT, TRAINED)})
+    """Identity of what a training ended with, which a damaged file changes, a slow computer not."""
+    files = (f for f in folder.iterdir() if f.suffix in (".safetensors", ".json"))
+    kept = {f.name: f for f in files if f.name not in (CHECKPOINT, TRAINED)}
+    return identity(result=kept, log=without_time(folder / LOG))
 
 
 def fit(
@@ -144,7 +145,7 @@ class Loop:
         self.accelerator.wait_for_everyone()
         first = load_checkpoint(checkpoint, self.kept, self.optimizer)
         schedule = self.schedule(first)
-        with TrainLog(folder / "train_log.jsonl", first, self.task.counted) as log:
+        with TrainLog(folder / LOG, first, self.task.counted) as log:
             for done in range(first + 1, settings.steps + 1):
                 log.add(self.take(done - 1))
                 schedule.step()

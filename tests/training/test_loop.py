@@ -77,6 +77,8 @@ def test_killed_anywhere_it_ends_with_the_same_bytes_and_log(step, average, tmp_
     assert same(whole, trained(tmp_path / "killed", settings))
     logs = [read_log(tmp_path / name).drop(columns="seconds") for name in ("whole", "killed")]
     assert logs[0].equals(logs[1])
+    ends = [(tmp_path / name / "trained.json").read_bytes() for name in ("whole", "killed")]
+    assert ends[0] == ends[1]
     assert not (tmp_path / "killed" / "checkpoint.safetensors").exists()
 
 
