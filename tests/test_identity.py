@@ -62,6 +62,9 @@ def nested(x):
         return distance(y)
     return inner(x)
 
+def keyed(x):
+    return dict(low=x, high=1)
+
 def unrelated(x):
     return x
 '''
@@ -135,6 +138,8 @@ def test_texts_and_unrelated_code_do_not_count(loaded, old, new):
         ("typed", "self.weight * 2", "self.weight * 3"),
         ("nested", "abs(x)", "-abs(x)"),
         ("nested", "distance(y)", "distance(y + 1)"),
+        ("keyed", "low=x, high=1", "high=x, low=1"),
+        ("keyed", "low=x", "least=x"),
         ("Settings", "self.weight * 2", "self.weight * 3"),
     ],
 )

@@ -33,5 +33,10 @@ def test_comments_and_docstrings_do_not_count():
     assert code_of([plain.replace("return x", "return -x")]) != code_of([plain])
 
 
+def test_names_of_keywords_count():
+    assert code_of(["Budget(eps=.1, step=.2)"]) != code_of(["Budget(step=.1, eps=.2)"])
+    assert code_of(["x.clamp(min=0)"]) != code_of(["x.clamp(max=0)"])
+
+
 def test_the_version_depends_on_nothing():
     assert not _modules("from ddid import __version__")
