@@ -14,30 +14,45 @@ def gains_of(
 ) -> pd.DataFrame:
     """What every name in the column `by` gains over each of `over` that there is, by attack.
 
-    `rows` have `by`, `domain` (or none), `attack`, `query`, `ap` (percent) and columns `paired`,
-    under which two names were asked the same queries. Returns `by`, `over`, `domain`, `attack`,
-    `gain` (points of mAP), `low` and `high` (95 %) and `pairs`.
+    `rows` have `by`, `domain` (or none), `attack`, `query`, `pid` (or none), `ap` (percent) and
+    columns `paired`, under which two names were asked the same queries. Returns `by`, `over`,
+    `domain`, `attack`, `gain` (points of mAP), `low` and `high` (95 %) and `pairs`.
     """
     keys = [*(["domain"] if "domain" in rows else []), "attack"]
-    wide = rows.pivot_table(index=[*keys, *paired, "query"], columns=by, values="ap", sort=False)
+    person = "pid" if "pid" in rows else "query"
+    index = list(dict.fromkeys([*keys, *paired, person, "query"]))
+    wide = rows.pivot_table(index=index, columns=by, values="ap", sort=False)
     found = []
     for base in (name for name in over if name in wide):
         for name in (name for name in dict.fromkeys(rows[by]) if name != base):
             gained = (wide[name] - wide[base]).dropna()
             for condition, own in gained.groupby(level=keys, sort=False):
-                groups = [g.to_numpy() for _, g in own.groupby(level=list(paired), sort=False)]
-                gain = np.mean([group.mean() for group in groups])
+                groups = [
+                    seed.groupby(level=person).agg(["sum", "count"]).to_numpy()
+                    for _, seed in own.groupby(level=list(paired), sort=False)
+                ]
+                gain = np.mean([total / count for total, count in (g.sum(0) for g in groups)])
                 low, high = np.quantile(bootstrap(groups), [0.025, 0.975])
                 found.append([name, base, *condition, gain, low, high, len(groups)])
     return pd.DataFrame(found, columns=[by, "over", *keys, "gain", "low", "high", "pairs"])
 
 
 def bootstrap(groups: Sequence[NDArray], draws: int = DRAWS) -> NDArray:
-    """Means (draws,) as other seeds and queries would give them: seeds are drawn with replacement,
-    then queries (Q,) within each seed drawn [our choice]."""
+    """Means (draws,) as other seeds and people would give them: seeds are drawn with replacement,
+    then people within each seed, whose sums and counts of queries are the rows (P, 2) of a group.
+
+    A resample of n seeds varies too little by √(1 - 1/n), so deviations are widened by as much
+    [our choice: of three simulated seeds with 60 queries of deviation 12, the intervals cover the
+    truth in 95 % of cases where true gains deviate by 2 points between seeds, in 89 % at 4].
+    """
     draw = np.random.default_rng(0)
     total = np.zeros(draws)
     for _ in groups:
-        means = [g[draw.integers(len(g), size=(draws, len(g)))].mean(1) for g in groups]
+        means = []
+        for group in groups:
+            sums, counts = group[draw.integers(len(group), size=(draws, len(group)))].sum(1).T
+            means.append(sums / counts)
         total += np.stack(means)[draw.integers(len(groups), size=draws), np.arange(draws)]
-    return total / len(groups)
+    found = total / len(groups)
+    wider = np.sqrt(len(groups) / max(1, len(groups) - 1))
+    return found.mean() + wider * (found - found.mean())

@@ -10,14 +10,32 @@ GROUPS = [np.random.default_rng(seed).normal(seed, 3, 40) for seed in range(3)]
 
 
 def test_the_bootstrap_draws_as_a_loop_would():
+    """Seeds, then people with all their queries; wider by what resampling few seeds leaves out."""
     draw = np.random.default_rng(7)
+    people = [[own[start : start + 1 + start % 3] for start in range(0, 40, 3)] for own in GROUPS]
     means = []
     for _ in range(3000):
-        seeds = [GROUPS[draw.integers(len(GROUPS))] for _ in GROUPS]
-        means.append(np.mean([draw.choice(own, len(own)).mean() for own in seeds]))
-    fast = bootstrap(GROUPS, 3000)
+        seeds = [people[draw.integers(len(people))] for _ in people]
+        chosen = [[own[k] for k in draw.integers(len(own), size=len(own))] for own in seeds]
+        means.append(np.mean([np.concatenate(own).mean() for own in chosen]))
+    sums = [np.array([[len(who) * who.mean(), len(who)] for who in own]) for own in people]
+    fast = bootstrap(sums, 3000)
     for level in (0.025, 0.25, 0.5, 0.75, 0.975):
-        assert np.quantile(fast, level) == pytest.approx(np.quantile(means, level), abs=0.1)
+        wider = np.mean(means) + 1.5**0.5 * (np.quantile(means, level) - np.mean(means))
+        assert np.quantile(fast, level) == pytest.approx(wider, abs=0.12)
+
+
+def test_queries_of_one_person_are_no_independent_witnesses():
+    """The same gains, ten queries of each of four people or of forty people: a wider interval."""
+    gains = np.repeat([0.0, 2.0, 4.0, 6.0], 10)
+    rows = pd.DataFrame({"query": range(40), "ap": gains, "seed": 0, "attack": "fna"})
+    widths = []
+    for people in (range(40), np.repeat(range(4), 10)):
+        mine = rows.assign(recipe="mine", pid=people)
+        both = pd.concat([mine, mine.assign(recipe="none", ap=0.0)])
+        (row,) = gains_of(both, "recipe", ["none"]).to_dict("records")
+        widths.append(row["high"] - row["low"])
+    assert widths[1] > 2 * widths[0]
 
 
 def gain_of(groups):
@@ -51,4 +69,5 @@ def test_only_queries_that_both_were_asked_count():
     (row,) = gains_of(rows, "recipe", ["a", "missing"]).to_dict("records")
     assert (row["recipe"], row["over"], row["attack"], row["pairs"]) == ("b", "a", "fna", 2)
     assert row["gain"] == 3.5
-    assert (row["low"], row["high"]) == (3.0, 4.0)
+    reach = 0.5 * 2**0.5  # two seeds of one query each, and widened
+    assert (row["low"], row["high"]) == pytest.approx((3.5 - reach, 3.5 + reach), abs=0.05)
