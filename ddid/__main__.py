@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     audit("--size", nargs=2, type=int, default=[256, 128], metavar=("H", "W"))
     audit("--queries", type=int, default=0, metavar="N", help="default all")
     audit("--eps", type=float, default=8, metavar="LEVELS", help="of 255, default 8")
-    audit("--steps", type=int, default=15, metavar="N", help="of eps/8, default 15")
+    audit("--steps", type=int, default=15, metavar="N", help="each at least eps/8, default 15")
 
     explore = command(_explore, "attack explorer of a run, as a page")
     explore("run", metavar="RUN", help="run folder, say runs/demo")

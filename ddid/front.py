@@ -64,6 +64,7 @@ def evaluate(
     attacks: Sequence[str] = (),
     eps: float = 8 / 255,
     steps: int = 15,
+    surrogate: Embed | None = None,
     progress: Progress | None = None,
 ) -> Robustness:
     """Score any model clean and under attack; `.table()` is in percent, one line an attack.
@@ -76,6 +77,7 @@ def evaluate(
         attacks: names of `ddid.attack.attacks()`; the standard ones if empty.
         eps: largest change of a pixel, in fractions of its range; a whole number of 255ths.
         steps: of an attack, an eighth of `eps` each.
+        surrogate: the other model that the transfer attack works on.
         progress: told the images done.
 
     >>> found = evaluate(model, query, gallery, out=folder, attacks=["fna"], steps=2)
@@ -83,7 +85,8 @@ def evaluate(
     ['clean', 'fna', 'worst', 'worst_gallery']
     """
     plan = Plan(attacks or attack_names("standard"), Budget(eps=eps, steps=steps))
-    return attack_and_rank(Subject.of(model, query, gallery), out, plan, progress=progress)
+    other = Subject.of(surrogate, query, gallery) if surrogate else None
+    return attack_and_rank(Subject.of(model, query, gallery), out, plan, other, progress)
 
 
 def audit(

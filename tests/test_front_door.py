@@ -54,6 +54,16 @@ def test_no_module_takes_a_name_that_the_package_offers():
     assert not [n for n in OFFERED if (folder / n).exists() or (folder / f"{n}.py").exists()]
 
 
+def test_an_attack_by_transfer_is_given_its_surrogate(people, tmp_path):
+    given = {"out": tmp_path, "attacks": ["transfer"], "steps": 1}
+    with pytest.raises(InputError, match="surrogate"):
+        ddid.evaluate(lambda x: x.flatten(1), people, people, **given)
+    with torch.random.fork_rng():
+        other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(8)).eval()
+    found = ddid.evaluate(lambda x: x.flatten(1), people, people, surrogate=other, **given)
+    assert "transfer" in found.table().index
+
+
 def test_wrong_settings_are_one_sentence(people, tmp_path):
     with pytest.raises(InputError, match="no setting 'step'"):
         ddid.train("none", people, out=tmp_path, step=3)

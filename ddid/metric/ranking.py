@@ -6,7 +6,7 @@ the mean precision at the right answers (not the trapezoidal variant); a query w
 out. Ties count against the model [ours: or one that maps all images to one point looks good].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -68,6 +68,10 @@ class Ranking:
             bool(self.valid.any()),
             "no query has a right answer in the gallery: check identities and cameras",
         )
+
+    def __getitem__(self, index: Tensor) -> "Ranking":
+        """The same of some queries."""
+        return Ranking(*(getattr(self, part.name)[index] for part in fields(self)))
 
     def summary(self) -> dict[str, float]:
         """Mean AP, mean INP and Rank-1, -5, -10 over the valid queries, in percent."""

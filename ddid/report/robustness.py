@@ -63,13 +63,20 @@ class Robustness:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Metrics in percent by attack: mAP, rank1, ..., and the per-identity spread; "unseen" is
-        the mean over the attacks of that family."""
+        the mean over the attacks of that family, on the queries that all of them were asked."""
         scores = {n: {**found.summary(), **found.spread()} for n, found in self.rankings.items()}
-        unseen = [scores[name] for name in attack_names("unseen") if name in scores]
-        if unseen:
-            means = pd.DataFrame(unseen).mean()
+        if unseen := self.unseen():
+            means = pd.DataFrame([{**f.summary(), **f.spread()} for f in unseen.values()]).mean()
             scores["unseen"] = {str(metric): float(value) for metric, value in means.items()}
         return scores
+
+    def unseen(self) -> dict[str, Ranking]:
+        """By name, the attacks of that family on the queries that all of them were asked."""
+        names = [name for name in attack_names("unseen") if name in self.rankings]
+        asked = [set(self.rows[name].tolist()) for name in names]
+        shared = set.intersection(*asked) if asked else set()
+        kept = {n: [row in shared for row in self.rows[n].tolist()] for n in names}
+        return {name: self.rankings[name][torch.tensor(kept[name])] for name in names}
 
     def table(self) -> pd.DataFrame:
         """One line per attack, one column per metric, percent with one decimal."""
@@ -94,7 +101,8 @@ class Robustness:
             parts.append(pd.DataFrame(valid).assign(attack=name))
         rows = pd.concat(parts, ignore_index=True)[["attack", *columns]]
         unseen = rows[rows["attack"].isin(attack_names("unseen"))]
-        means = unseen.groupby(["query", "pid"], as_index=False)[["ap", "rank1"]].mean()
+        whole = unseen.groupby("query")["attack"].transform("count") == unseen["attack"].nunique()
+        means = unseen[whole].groupby(["query", "pid"], as_index=False)[["ap", "rank1"]].mean()
         return pd.concat([rows, means.assign(attack="unseen")], ignore_index=True)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.autograd import grad
 
 from ddid.attack.budget import Budget
 from ddid.attack.objectives import fna, guides_within
@@ -108,7 +109,7 @@ class Optimizing(Around):
         """Moves the image to where its embedding is short before answering."""
         with torch.enable_grad():
             moved = images.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.net(moved).square().sum(), moved)
+            (gradient,) = grad(self.net(moved).square().sum(), moved)
         return self.net(images - 0.02 * gradient.sign())
 
 

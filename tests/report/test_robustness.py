@@ -318,6 +318,17 @@ def test_dear_attacks_may_ask_fewer_queries(subject, tmp_path):
     assert set(of_square) <= set(clean.index)
 
 
+def test_unseen_is_one_number_though_dear_attacks_ask_fewer_queries(subject, tmp_path):
+    plan = Plan(("color", "square"), Budget(steps=3, queries=5), dear_queries=6)
+    found = evaluate(subject, tmp_path, plan)
+    rows = found.queries().pivot(index="query", columns="attack", values="ap")
+    shared = rows.dropna(subset=["square"])
+    wanted = shared[["color", "square"]].to_numpy().mean()
+    assert found.summary()["unseen"]["mAP"] == pytest.approx(wanted)
+    assert rows["unseen"].dropna().index.equals(shared.index)
+    assert rows["unseen"].mean() == pytest.approx(wanted)
+
+
 def test_knowing_the_gallery_is_never_better_for_a_query(subject, tmp_path):
     plan = replace(QUICK, attacks=("fna", "gallery"), gallery_steps=10, gallery_restarts=1)
     rankings = evaluate(subject, tmp_path, plan).rankings
