@@ -19,6 +19,7 @@ from ddid.data.images import ImageSet
 from ddid.data.manifest import COLUMNS
 from ddid.errors import require
 from ddid.files import atomic_write
+from ddid.identity import identity
 from ddid.progress import Progress
 from ddid.seeds import seed_of
 
@@ -121,10 +122,16 @@ def synthesise(
     progress: Progress | None = None,
 ) -> list[str]:
     """Write an image for each plan row, `FOLDER/NAME.png`, unless that very image is there. A PNG
-    carries a mark of generator, labels, seed and settings, so images of another generator are made
-    anew, and several machines can share one plan by its rows. Returns paths in its order."""
+    carries a mark of all that it depends on, generator, references, code, settings, labels and
+    seed, so that images of another generator are made anew, and several machines can share one plan
+    by its rows. Returns paths in its order."""
     how = {name: value for name, value in asdict(sampling).items() if name != "batch"}
-    made_by = f"generator {generator.digest()} {how}"
+    made_by = identity(
+        code=(draw_images, type(generator.denoiser.network)),
+        generator=(generator.digest(), generator.config),
+        references=(references.images, references.identity, references.camera),
+        sampling=how,
+    )
     labels = zip(plan["pid"], plan["camid"], plan["seed"], strict=True)
     marks = [f"{made_by} pid {pid} camid {camid} seed {seed}" for pid, camid, seed in labels]
     paths = [Path(folder) / f"{name}.png" for name in plan["name"]]

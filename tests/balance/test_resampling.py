@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ddid.balance import sampling
 from ddid.balance.gate import IDENTITY, KEPT, Gate, Limits
+from ddid.balance.references import References
 from ddid.balance.resampling import balanced_manifest, resample, synthesise
 from ddid.balance.sampling import Sampling
 from ddid.data.manifest import check_manifest
@@ -45,6 +47,29 @@ def test_images_of_other_settings_are_made_anew(generator, references, plan, tmp
     with torch.no_grad():
         next(generator.denoiser.parameters()).add_(1.0)
     synthesise(generator, references, plan, tmp_path, FAST)
+    assert all(files(tmp_path)[name] != time for name, time in before.items())
+
+
+def test_images_of_another_sampler_are_made_anew(
+    generator, references, plan, tmp_path, files, monkeypatch
+):
+    synthesise(generator, references, plan, tmp_path, FAST)
+    before, solver = files(tmp_path), sampling.heun
+    monkeypatch.setattr(sampling, "heun", lambda *given: 0 * solver(*given))
+    synthesise(generator, references, plan, tmp_path, FAST)
+    assert all(files(tmp_path)[name] != time for name, time in before.items())
+
+
+def test_images_after_other_photographs_are_made_anew(
+    generator, real, config, plan, tmp_path, files
+):
+    cpu = torch.device("cpu")
+    synthesise(generator, References(real, config, cpu), plan, tmp_path, FAST)
+    before = files(tmp_path)
+    synthesise(generator, References(replace(real), config, cpu), plan, tmp_path, FAST)
+    assert files(tmp_path) == before
+    others = replace(real, images=real.images.flip(-1))
+    synthesise(generator, References(others, config, cpu), plan, tmp_path, FAST)
     assert all(files(tmp_path)[name] != time for name, time in before.items())
 
 
