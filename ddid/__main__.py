@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(run, "NOTEBOOK.PARAMETER=VALUE", "override one parameter; repeatable")
     run("--only", nargs="+", default=[], metavar="NOTEBOOK", help="say 03 04; default all")
     run("--resume", action="store_true", help="go on with an existing run folder")
-    run("--overwrite", action="store_true", help="delete an existing run folder first")
+    run("--overwrite", action="store_true", help="delete what is there first")
 
     sweep = command(_sweep, "run a study: many runs of the notebooks, one table")
     sweep("study", metavar="STUDY", help="of notebooks/studies, or a YAML file")

@@ -39,20 +39,26 @@ def run_profile(
 
     `settings` overrule the profile, `NAME=VALUE` or `NOTEBOOK.NAME=VALUE`; `only` holds numbers or
     names of notebooks, none for all. A folder that is not empty wants `resume`, which keeps all
-    that stands and sets the rest aside, or `overwrite`, which deletes what an earlier run wrote.
+    that stands and sets the rest aside, or `overwrite`, which deletes what an earlier run wrote, or
+    `only` some of its notebooks did.
     """
+    require(
+        not (resume and overwrite),
+        "--resume keeps what an earlier run wrote, --overwrite deletes it: give one of the two",
+    )
     root = from_here(out) if out else resolve(f"runs/{Path(profile).stem}")
     plans = plan_run(profile, root, settings, only)
     with lock(root):
-        _make_way(root, resume=resume or bool(only), overwrite=overwrite)
+        chosen = [Path(path).stem for path in plans] if only else []
+        _make_way(root, chosen, resume=resume, overwrite=overwrite)
     run_notebooks(plans, root)
     return root
 
 
-def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
+def _make_way(root: Path, only: Sequence[str], *, resume: bool, overwrite: bool) -> None:
     occupied = any(path.name[0] != "." for path in root.iterdir())
     require(
-        resume or overwrite or not occupied,
+        resume or overwrite or bool(only) or not occupied,
         f"{root} is not empty: add --resume to go on, --overwrite, or choose another --out",
     )
     if occupied and overwrite:
@@ -61,7 +67,8 @@ def _make_way(root: Path, *, resume: bool, overwrite: bool) -> None:
             bool(ours), f"{root} holds no run of ddid: delete it yourself or choose another --out"
         )
         for folder in ours:
-            shutil.rmtree(folder)
+            if not only or folder.name in only:
+                shutil.rmtree(folder)
         (root / "metrics.json").unlink(missing_ok=True)
 
 

@@ -210,6 +210,27 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path):
     assert not (root / "01_one/old.csv").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("notebooks")
+def test_overwriting_only_some_keeps_the_others(tmp_path):
+    root = run_profile("toy", tmp_path / "run")
+    for name in ("01_one", "02_two"):
+        (root / name / "model.safetensors").write_text("days of work")
+    run_profile("toy", root, only=["02"], overwrite=True)
+    assert calls(root) == ["one", "two", "two"]
+    assert (root / "01_one/model.safetensors").is_file()
+    assert not (root / "02_two/model.safetensors").exists()
+    assert read_json(root / "metrics.json") == {"01_one": {"seed": 4}, "02_two": {"seed": 8}}
+
+
+@pytest.mark.usefixtures("notebooks")
+def test_who_goes_on_does_not_overwrite(tmp_path, capsys):
+    write_json(tmp_path / "01_one/state.json", {"finished": True})
+    assert main(["run", "toy", "--out", str(tmp_path), "--resume", "--overwrite"]) == 2
+    assert "--overwrite deletes it: give one of the two" in capsys.readouterr().err
+    assert (tmp_path / "01_one/state.json").is_file()
+
+
 @pytest.mark.usefixtures("notebooks")
 def test_two_runs_do_not_share_a_folder(tmp_path):
     with (
