@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     command = partial(_add_command, parser.add_subparsers(required=True, metavar="COMMAND"))
 
     run = command(_run, "run the six notebooks under a profile")
-    run("profile", metavar="PROFILE", help="smoke, demo, bench, paper or a YAML file")
+    run("profile", metavar="PROFILE", help="smoke, demo, bench, market, paper or a YAML file")
     run("--out", default="", metavar="DIR", help="run folder (default runs/PROFILE)")
     _add_settings(run, "NOTEBOOK.PARAMETER=VALUE", "override one parameter; repeatable")
     run("--only", nargs="+", default=[], metavar="NOTEBOOK", help="say 03 04; default all")

@@ -82,7 +82,7 @@ def evaluate(
 
     >>> found = evaluate(model, query, gallery, out=folder, attacks=["fna"], steps=2)
     >>> found.table()["mAP"].index.tolist()
-    ['clean', 'fna', 'worst', 'worst_gallery']
+    ['clean', 'fna', 'worst']
     """
     plan = Plan(attacks or attack_names("standard"), Budget(eps=eps, steps=steps))
     other = Subject.of(surrogate, query, gallery) if surrogate else None

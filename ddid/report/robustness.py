@@ -55,7 +55,7 @@ class Plan:
 @dataclass(frozen=True)
 class Robustness:
     """Rankings under "clean", under each attack, and in two worst cases per query: "worst" over
-    the standard attacks, "worst_gallery" over these and those that know the gallery."""
+    the standard attacks, "worst_gallery" over these and those that know the gallery, if any."""
 
     rankings: dict[str, Ranking]
     costs: dict[str, dict[str, float]]  # per image: embeddings, gradients, largest change of 255
@@ -140,6 +140,8 @@ def evaluate(
     standard, knowing = attack_names("standard"), attack_names("standard", "gallery")
     for label, names in (("worst", standard), ("worst_gallery", knowing)):
         whole = [n for n in plan.attacks if n in names and len(rows[n]) == len(every)]
+        if label == "worst_gallery" and not {*whole} & {*attack_names("gallery")}:
+            continue  # nobody who knows the gallery was asked
         rankings[label] = worst_case([clean, *(rankings[name] for name in whole)])
         rows[label] = subject.rows
     return Robustness(rankings, costs, rows)

@@ -9,9 +9,12 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from ddid.report.embedding import Projection
 from ddid.report.figures.style import NEUTRAL, PALETTE, Drawn, new_figure, paper_style
+
+COLORS = [PALETTE[place] for place in (0, 3, 2, 4, 9, 8)]  # far from each other for everybody
 
 
 @paper_style
@@ -23,23 +26,27 @@ def embedding_maps(
 ) -> Drawn:
     """One map a model; a line joins each shown query's clean place to its attacked one.
 
-    UMAP of {gallery} gallery and {queries} query images, {shown} identities in colour. Each model
-    has a map of its own. Only neighbourhoods mean something: lengths and distances on the map, and
-    its axes, are not to be read.
+    UMAP of {gallery} gallery and {queries} query images, {shown} identities in colour, each with
+    its number where its clean queries lie; all others are grey. Each model has a map of its own.
+    Only neighbourhoods mean something: lengths, distances and axes are not to be read.
 
     Args:
         projections: model → places of its embeddings.
         query_pids, gallery_pids: identities of the queries shown and of the whole gallery.
-        shown: the identities with a colour, ten at most; all others are grey.
+        shown: the identities with a colour, as many as `COLORS` at most.
     """
     figure, axes = new_figure(2.5 * len(projections) + 0.9, 2.7, 1, len(projections))
-    colors = dict(zip(shown, PALETTE, strict=False))
+    colors = dict(zip(shown, COLORS, strict=False))
     for cell, (title, projection) in zip(axes[0], projections.items(), strict=True):
         places = gallery_pids[projection.rows]
         _dots(cell, projection.gallery, s=4, color="0.85")
         for pid, color in colors.items():
             mine, known = query_pids == pid, projection.gallery[places == pid]
             _draw(cell, known, projection.clean[mine], projection.attacked[mine], color)
+            if mine.any():
+                place = np.median(projection.clean[mine], axis=0)
+                edge = [withStroke(linewidth=2, foreground="white")]
+                cell.annotate(f"{pid}", place, fontsize=7.5, path_effects=edge)
         cell.set(title=title, xticks=[], yticks=[])
     markers = {"gallery": ".", "clean query": "o", "attacked query": "X"}
     dots = [(name, NEUTRAL, marker) for name, marker in markers.items()]

@@ -6,20 +6,28 @@ import pandas as pd
 import seaborn
 
 from ddid.errors import require
-from ddid.report.figures.style import NEUTRAL, Drawn, new_figure, paper_style
+from ddid.report.figures.style import NEUTRAL, PALETTE, Drawn, new_figure, paper_style
+
+PANELS = 4  # in a row
 
 
 @paper_style
-def seed_dots(rows: pd.DataFrame, attacks: Sequence[str], over: str = "") -> Drawn:
+def seed_dots(
+    rows: pd.DataFrame,
+    attacks: Sequence[str],
+    over: str = "",
+    intervals: pd.DataFrame | None = None,
+) -> Drawn:
     """One panel per attack, one line per thing compared: its mean, and a small dot for each seed.
 
-    {what}. Further right is better. Diamond: mean of {seeds} seeds; dot: one seed. “unseen” is the
-    mean over attacks that nobody trained on.
+    {what}. Further right is better. Diamond: mean of {seeds} seeds; dot: one seed{line}. “unseen”
+    is the mean over attacks that nobody trained on.
 
     Args:
         rows: tidy; the first column names what is compared, then seed, attack, metric, value (%).
         attacks: the panels, in order; those that no row has are left out.
         over: draw what each gains over this one under the same seed: without what seeds share.
+        intervals: as `ddid.gains.gains_of` returns them, drawn as lines.
     """
     by, rows = rows.columns[0], rows[rows["metric"] == "mAP"]
     attacks = [name for name in attacks if name in set(rows["attack"])]
@@ -29,16 +37,28 @@ def seed_dots(rows: pd.DataFrame, attacks: Sequence[str], over: str = "") -> Dra
         shared = base.reindex(pd.MultiIndex.from_frame(rows[["attack", "seed"]])).to_numpy()
         rows = rows.assign(value=rows["value"] - shared)[rows[by] != over]
     names = list(dict.fromkeys(rows[by]))
-    size = (1.2 * len(attacks) + 1.4, 0.2 * len(names) + 0.8)
-    figure, axes = new_figure(*size, 1, len(attacks), sharey=True)
-    for ax, attack in zip(axes[0], attacks, strict=True):
+    lines = -(-len(attacks) // PANELS)
+    size = (6.8, lines * (0.2 * len(names) + 0.7))
+    figure, axes = new_figure(*size, lines, min(PANELS, len(attacks)), sharey=True)
+    for ax in axes.flat[len(attacks) :]:
+        ax.set_visible(False)
+    for ax, attack in zip(axes.flat, attacks, strict=False):
         dots = {"x": "value", "y": by, "order": names, "ax": ax}
         own = rows[rows["attack"] == attack]
+        if intervals is not None:
+            ends = intervals[(intervals["attack"] == attack) & (intervals["over"] == over)]
+            low, high = ends.set_index(by).reindex(names)[["low", "high"]].to_numpy().T
+            ax.hlines(range(len(names)), low, high, color=PALETTE[0], linewidth=1)
         seaborn.stripplot(own, **dots, color=NEUTRAL, size=2.5, jitter=False)
-        seaborn.pointplot(own, **dots, errorbar=None, linestyle="none", marker="D", markersize=4)
+        seaborn.pointplot(
+            own, **dots, color=PALETTE[0], errorbar=None, linestyle="none", marker="D", markersize=4
+        )
         ax.set(title=attack, xlabel="points" if over else "mAP (%)", ylabel="")
         ax.grid(axis="y", visible=True)
+        ax.margins(x=0.1)
         if over:
             ax.axvline(0, color=NEUTRAL, linewidth=0.8, linestyle="--")
     gain = f" less that of {over} under the same seed, 0 (dashed): no difference"
-    return figure, {"what": "mAP" + gain * bool(over), "seeds": rows["seed"].nunique()}
+    line = "; line: 95 % interval over seeds and people" * (intervals is not None)
+    told = {"what": "mAP" + gain * bool(over), "seeds": rows["seed"].nunique(), "line": line}
+    return figure, told

@@ -35,6 +35,7 @@ def image_sheet(
     centres = GAP + np.arange(max(lines, columns))[:, None] * (height + GAP, width + GAP)
     axes[0, 0].set_yticks(centres[:lines, 0] + height / 2, list(rows))
     axes[0, 0].set_xticks(centres[: len(heads), 1] + width / 2, heads)
+    axes[0, 0].set_anchor("S")  # on the caption; what is left of the height is cut off on top
     axes[0, 0].tick_params(top=False, labeltop=True, labelbottom=False)
     return figure, {"caption": caption}
 

@@ -25,7 +25,7 @@ def ranked_lists(rows: Sequence[Answers]) -> Drawn:
     """One line a query: the query, then its answers from the nearest.
 
     Gallery images from the most similar, numbered. Green, ✓: the right person, in another camera;
-    red, ✗: a stranger.
+    orange, ✗: a stranger.
     """
     return _lists(rows), {}
 
@@ -35,7 +35,7 @@ def attack_card(text: str, pictures: Mapping[str, np.ndarray], lists: Sequence[A
     """What an attack does to one query: pictures, text, ranked lists.
 
     Gallery images from the most similar, numbered; below them cosine similarity and camera. Green,
-    ✓: the right person, in another camera; red, ✗: a stranger.
+    ✓: the right person, in another camera; orange, ✗: a stranger.
 
     Args:
         text: what was done, beside the pictures.

@@ -1,6 +1,6 @@
 """One look for every figure: seaborn's paper style, colours with a meaning, a caption below.
 
-Nothing is told by colour alone: lines differ in dash or marker too, frames have a sign.
+Colours are told apart by the colour-blind; lines differ in dash or marker too, frames in a sign.
 """
 
 from collections.abc import Callable
