@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = command(_doctor, "check the installation and a data folder")
     doctor("--data", default="", metavar="ROOT", help="data folder or CSV manifest")
 
+    command(_list, "every recipe and attack, a line each")
+
     init = command(_init, "copy notebooks and profiles to work on")
     init("folder", metavar="DIR", help="they go to DIR/notebooks, runs to DIR/runs")
 
@@ -122,6 +124,12 @@ def _doctor(data: str) -> None:
     from ddid.doctor import examine
 
     sys.stdout.write("\n".join(examine(data)) + "\n")
+
+
+def _list() -> None:
+    from ddid.summary import names_text
+
+    sys.stdout.write(names_text())
 
 
 def _init(folder: str) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
-from ddid.attack import attack_names
+from ddid.attack import attack_names, find_attack
+from ddid.attack.registry import Family
+from ddid.defense.recipes import recipes
 from ddid.files import read_json
 
 
@@ -42,6 +44,17 @@ def shown(known: Sequence[str] | pd.DataFrame, attacks: Sequence[str] = ()) -> l
     """Attacks that a table shows of those `known`: not every family that training never saw."""
     usual = ["clean", *attack_names("standard"), "gallery", "worst", "worst_gallery", "unseen"]
     return [name for name in attacks or usual if name in set(known)]
+
+
+def names_text() -> str:
+    """Every recipe and every attack by name, a line each."""
+    lines = ["recipes (a name may change one: `ddid-meta`, `metric_at+fnes`, `metric_at-eps10`)"]
+    lines += [f"  {name:<18} {recipe.idea}" for name, recipe in recipes().items()]
+    for family in get_args(Family):
+        lines += ["", f"attacks, {family}"]
+        cards = {name: find_attack(name).craft.__doc__ or "" for name in attack_names(family)}
+        lines += [f"  {name:<18} {card.splitlines()[0]}" for name, card in cards.items()]
+    return "\n".join(lines) + "\n"
 
 
 def audit_text(audit: Mapping[str, Any]) -> str:

@@ -1,6 +1,8 @@
 import pytest
 
 from ddid.__main__ import main
+from ddid.attack import attacks
+from ddid.defense.recipes import recipes
 from ddid.street.street import StreetConfig, write_street
 
 
@@ -23,6 +25,12 @@ def test_the_doctor_looks_at_a_data_folder(tmp_path, capsys):
 def test_a_wrong_data_folder_ends_with_status_2_and_one_sentence(tmp_path, capsys):
     assert main(["doctor", "--data", str(tmp_path)]) == 2
     assert "none of the known layouts" in capsys.readouterr().err
+
+
+def test_every_recipe_and_attack_is_listed(capsys):
+    assert main(["list"]) == 0
+    names = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:2] == "  "}
+    assert names == {*recipes(), *attacks()}
 
 
 def test_the_command_line_explains_itself(capsys):

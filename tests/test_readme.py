@@ -35,6 +35,7 @@ RUN_BY = {
     "make lab": "test_make_lab_serves_the_notebooks",
     "papermill notebooks/01_bias_analysis.ipynb 01.ipynb "
     "-f notebooks/profiles/smoke.yaml -p seed 3": "test_a_notebook_runs_alone_from_anywhere",
+    "ddid list": "test_own_data_in_market_layout",
     "ddid doctor": "test_own_data_in_market_layout",
     "ddid doctor --data my_data": "test_own_data_in_market_layout",
     "ddid run smoke --out runs/mine --set data_root=my_data": "test_own_data_in_market_layout",
@@ -114,6 +115,7 @@ def test_own_data_in_market_layout(tmp_path):
     (mine / "query/Thumbs.db").write_text("stray")
     assert "train:" in shell(f"ddid doctor --data {mine}")
     assert "kernel python3" in shell("ddid doctor")
+    assert "metric_at" in shell("ddid list")
     shell(f"ddid run smoke --out {tmp_path}/run --set data_root={mine}")
     manifest = reopen(tmp_path / "run/01_bias_analysis/manifest.csv").manifest
     assert all(Path(path).is_relative_to(mine) for path in manifest["path"])

@@ -28,8 +28,9 @@ DDID = Recipe(
 
 def control(name: str, *parts: Part) -> Recipe:
     """Metric AT with these parts of the step kept within halves of the batch."""
-    idea = "Batches count as two halves, split as self-meta learning splits them; no look ahead."
-    ours = f"A control of ours; within halves: {', '.join(parts)}."
+    words = ", ".join(parts)
+    idea = f"Batches count as two halves for {words}, as in self-meta learning; no look ahead."
+    ours = "A control of ours."
     return replace(METRIC_AT, name=name, idea=idea, ours=ours, by_half=parts)
 
 
