@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, normalize
+from torch.nn.functional import normalize
 
-from ddid.data.images import ImageSet, rows_of_each, to_unit
+from ddid.data.images import ImageSet, rows_of_each
+from ddid.data.likeness import nearest_difference, thumbnails
 from ddid.errors import require
 
-THUMBNAIL = (16, 8)  # pixels; our choice: small enough to forget JPEG noise, not the pose
 NEAR = 0.03  # our choice: root mean square thumbnail difference of frames that show the same
 
 
@@ -62,27 +62,6 @@ def camera_counts(train: pd.DataFrame) -> pd.DataFrame:
     """n_{i,c}: images per identity (rows) and known camera (columns)."""
     cells = pd.crosstab(train["pid"], train["camid"])
     return cells.drop(columns=-1, errors="ignore")
-
-
-def thumbnails(images: Tensor) -> Tensor:
-    """Small copies (N, 3·16·8) in [0, 1] of uint8 images (N, 3, H, W); features without a model."""
-    found = torch.empty(len(images), 3 * THUMBNAIL[0] * THUMBNAIL[1])
-    for small, batch in zip(found.split(512), images.split(512), strict=True):
-        small[:] = adaptive_avg_pool2d(to_unit(batch), THUMBNAIL).flatten(1)
-    return found
-
-
-def nearest_difference(thumbs: Tensor, others: Tensor | None = None, nth: int = 1) -> Tensor:
-    """Root mean square difference (N,) of each thumbnail (N, D) to its nth nearest in `others`
-    (M, D), or to the nearest other one of `thumbs`, infinite for a single image."""
-    from sklearn.neighbors import NearestNeighbors
-
-    if others is None and len(thumbs) == 1:
-        return torch.full((1,), torch.inf)
-    points = thumbs if others is None else others
-    finder = NearestNeighbors(n_neighbors=nth, algorithm="brute").fit(points.numpy())
-    found = finder.kneighbors(None if others is None else thumbs.numpy())[0][:, nth - 1]
-    return torch.from_numpy(found).float() / thumbs.shape[1] ** 0.5
 
 
 def effective_images(features: Tensor) -> float:

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ddid.balance.bias import nearest_difference, thumbnails
 from ddid.balance.judge import Judge
 from ddid.data.images import ImageSet
+from ddid.data.likeness import nearest_difference, thumbnails
 from ddid.errors import require_within
 
 COPY, IDENTITY, CAMERA = REASONS = ("copy", "identity", "camera")

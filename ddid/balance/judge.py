@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ddid.balance.bias import nearest_difference, thumbnails
-from ddid.data.images import Augment, ImageSet, rows_of_each, to_unit
+from ddid.data.images import Augment, ImageSet, to_unit
+from ddid.data.likeness import least_repeated, thumbnails
 from ddid.errors import require
 from ddid.identity import identity
 from ddid.metric.losses import batch_hard_triplet, smooth_labels, soft_cross_entropy
@@ -98,8 +98,8 @@ def train_judge(
     """Train both models on real images less the held-out ones, or take them from `folder`. With
     fewer than two known cameras there is no camera model, and every camera is agreed to."""
     require(epochs >= 1, f"judge: epochs is {epochs}, give at least 1")
-    thumbs = thumbnails(real.images)
-    held = hold_out(real, thumbs)
+    held = least_repeated(real)
+    held[-1] |= not held.any()  # nobody is photographed so often
     experts = {}
     for what, names in {"identity": real.pids, "camera": real.camids}.items():
         told = names.where(~held, -1)
@@ -107,20 +107,9 @@ def train_judge(
         if what == "identity" or len(classes) > 1:
             settings = (Path(folder) / what, progress, epochs, seed)
             experts[what] = Expert(train_classifier(real.images, told, *settings), classes)
+    thumbs = thumbnails(real.images)
     judge = Judge(experts["identity"], experts.get("camera"), thumbs, torch.empty(0, 2))
     return replace(judge, held_out=judge.leads(real.take(held)))
-
-
-def hold_out(real: ImageSet, thumbs: Tensor) -> Tensor:
-    """Which photographs (N,) are held out: of everybody with four or more the least repeated one.
-    Not a random one: half of a tracking camera's images are the next frame of another, so that a
-    model has as good as seen them. With nobody so often photographed, the last one of all."""
-    held = torch.zeros(len(real), dtype=torch.bool)
-    for own in rows_of_each(real.pids):
-        if len(own) > 3:
-            held[own[nearest_difference(thumbs[own]).argmax()]] = True
-    held[-1] |= not held.any()
-    return held
 
 
 def train_classifier(

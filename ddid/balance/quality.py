@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ddid.balance.bias import nearest_difference, thumbnails
 from ddid.balance.judge import Judge
 from ddid.data.images import ImageSet
+from ddid.data.likeness import nearest_difference, thumbnails
 from ddid.errors import require
 from ddid.model import embed
 

@@ -6,32 +6,21 @@ on images that neither training nor refitting has seen; on the others it is memo
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ddid.attack.budget import Budget
 from ddid.attack.scene import Scene
-from ddid.data.images import ImageSet, rows_of_each, to_unit
+from ddid.data.images import ImageSet, to_unit
 from ddid.defense.recipes.rivals import pgd_on_logits
 from ddid.errors import require
 from ddid.metric.losses import smooth_labels, soft_cross_entropy
 from ddid.model import ReIDNet, embed
 
 LOGITS = 2**20  # at once
-
-
-def hold_out(images: ImageSet, each: int, seed: int = 0) -> Tensor:
-    """Booleans (N,) of what nothing learns from: `each` of every identity that keeps two others."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    held = torch.zeros(len(images), dtype=torch.bool)
-    for own in rows_of_each(images.pids[order]):
-        rows = order[own]
-        held[rows[: each if len(rows) >= each + 2 else 0]] = True
-    require(bool(held.any()) or not each, f"no identity has {each} images to spare: hold out fewer")
-    return held
 
 
 def refit_experiment(
@@ -41,18 +30,20 @@ def refit_experiment(
     steps: int,
     budget: Budget,
     unseen: tuple[ImageSet, ImageSet] | None = None,
+    beyond: Container[str] = (),
 ) -> pd.DataFrame:
     """What each network's classifier is worth on images nobody learnt: accuracies in percent.
 
     New classifiers learn for some `steps` from the training images `fitted`; `probes` are other
-    images of the same people, or none; `unseen` are images to fit on and to probe, of people that
-    no network was trained on. Returns columns `clean accuracy`, `PGD accuracy`; rows (name, `as
-    trained`), (name, `refitted`) and (name, `unseen identities`), whose classifier is new as well.
+    images of the same people, or none, and not asked of networks in `beyond`, which learnt from
+    more than `fitted`; `unseen` are images to fit on and to probe, of people that no network was
+    trained on. Returns columns `clean accuracy`, `PGD accuracy`; rows (name, `as trained`), (name,
+    `refitted`) and (name, `unseen identities`), whose classifier is new as well.
     """
     rows = {}
     for name, net in nets.items():
         tried = {}
-        if len(probes):
+        if len(probes) and name not in beyond:
             tried["as trained"] = (net, probes, fitted.classes)
             tried["refitted"] = (refit_classifier(net, fitted, steps), probes, fitted.classes)
         if unseen:

@@ -12,10 +12,8 @@ from ddid.balance.bias import (
     gini,
     identity_bias,
     image_bias,
-    nearest_difference,
     summarise,
     tail_share,
-    thumbnails,
 )
 from ddid.data.images import ImageSet
 from ddid.errors import InputError
@@ -86,29 +84,6 @@ def test_effective_images_counts_directions():
     assert effective_images(7 * two) == pytest.approx(2)
 
 
-def test_nearest_difference_equals_its_loop():
-    a, b = torch.rand(2, 6, 10, generator=torch.Generator().manual_seed(0)).unbind()
-    rms = lambda x, y: math.sqrt(((x - y) ** 2).mean())  # noqa: E731
-    for i, found in enumerate(nearest_difference(a, b).tolist()):
-        assert found == pytest.approx(min(rms(a[i], y) for y in b), rel=1e-5)
-    for i, found in enumerate(nearest_difference(a).tolist()):
-        wanted = min(rms(a[i], a[j]) for j in range(6) if j != i)
-        assert found == pytest.approx(wanted, rel=1e-5)
-
-
-def test_near_and_equal_thumbnails_are_told_apart_in_a_crowd():
-    """The product's rounding must not hide a copy nor invent one."""
-    crowd = 0.9 + 0.1 * torch.rand(3000, 384, generator=torch.Generator().manual_seed(1))
-    crowd[7] = crowd[2999]
-    crowd[11] = crowd[1500] + 1e-3
-    found = nearest_difference(crowd)
-    assert max(found[7], found[2999]) < 1e-6
-    assert float(found[11]) == pytest.approx(1e-3, rel=1e-3)
-    exact = torch.cdist(crowd.double(), crowd.double()).fill_diagonal_(torch.inf).amin(1) / 384**0.5
-    assert torch.allclose(found.double(), exact, atol=1e-6)
-    assert nearest_difference(crowd[:1]).isinf().all()
-
-
 def image_set(images, pids):
     n = len(pids)
     return ImageSet(images, torch.tensor(pids), torch.ones(n, dtype=torch.int64), ("",) * n)
@@ -124,12 +99,6 @@ def test_near_duplicates_are_found_within_an_identity_only():
     assert table["near_duplicates"].tolist() == pytest.approx([2 / 3, 0, 0])
     assert 1 < table["effective_images"][1] < 3
     assert table["effective_images"][2] == pytest.approx(1)
-
-
-def test_thumbnails_average_blocks():
-    images = torch.randint(0, 256, (2, 3, 32, 16), dtype=torch.uint8)
-    block = images[1, 2, 2:4, 4:6].float().mean() / 255
-    assert thumbnails(images).view(2, 3, 16, 8)[1, 2, 1, 2].item() == pytest.approx(block.item())
 
 
 def test_summary_weighs_duplicates_by_images():

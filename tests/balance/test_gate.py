@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ddid.balance.gate import CAMERA, COPY, IDENTITY, KEPT, Gate, Limits, accepted
-from ddid.balance.judge import Expert, hold_out, train_judge
+from ddid.balance.judge import Expert, train_judge
 from ddid.data.images import ImageSet
 from ddid.errors import InputError
 
@@ -91,13 +91,11 @@ def test_a_lead_is_over_the_best_other_class(judge, fresh):
         assert lead == pytest.approx(own - max(row), abs=1e-3)
 
 
-def test_the_least_repeated_photograph_is_held_out(real):
-    thumbs = torch.zeros(len(real), 4)
-    odd = [int((real.pids == pid).nonzero()[2]) for pid in real.classes]
-    thumbs[odd] = 1.0
-    assert hold_out(real, thumbs).nonzero()[:, 0].tolist() == sorted(odd)
-    few = real.take(torch.arange(0, len(real), 8))
-    assert hold_out(few, thumbs[::8]).sum() == 1
+def test_where_nobody_can_spare_a_photograph_the_last_one_is_held_out(real, tmp_path):
+    few = real.take(torch.arange(0, len(real), 2))
+    pairs = replace(few, pids=torch.arange(len(few)) // 2)
+    assert train_judge(real, tmp_path / "many", epochs=1).held_out.shape == (3, 2)
+    assert train_judge(pairs, tmp_path / "few", epochs=1).held_out.shape == (1, 2)
 
 
 def test_a_trained_judge_is_taken_from_its_folder(real, tmp_path):

@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from ddid.balance.bias import nearest_difference
 from ddid.data.images import ImageSet
+from ddid.data.likeness import nearest_difference
 from tests.benchmarks.timing import Row, compare, row, timed
 
 MARKET = 12936  # train images

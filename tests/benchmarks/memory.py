@@ -20,8 +20,9 @@ from ddid.balance.plan import Thresholds, resampling_plan
 from ddid.balance.quality import quality_report
 from ddid.balance.sampling import Sampling, draw_images
 from ddid.data.images import ImageSet
+from ddid.data.likeness import least_repeated
 from ddid.defense.recipes import find_recipe
-from ddid.defense.refit import hold_out, refit_classifier
+from ddid.defense.refit import refit_classifier
 from ddid.defense.training import Defence, TrainConfig, training_key
 from ddid.model import ModelConfig, ReIDNet
 from ddid.training import Fit
@@ -85,7 +86,7 @@ def two_steps(_: int, **settings: float) -> Fit:
 
 def held_out(images: ImageSet) -> None:
     """The training set without its probes."""
-    images.take(~hold_out(images, 1))
+    images.take(~least_repeated(images))
 
 
 def defence(images: ImageSet) -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ddid.attack.budget import Budget
+from ddid.data.likeness import least_repeated
 from ddid.defense.refit import (
     classifier_accuracy,
-    hold_out,
     refit_classifier,
     refit_experiment,
 )
@@ -18,8 +18,8 @@ def accuracy(net, images):
     return classifier_accuracy(net, images, images.classes)
 
 
-def split(images, *how, **options):
-    held = hold_out(images, *how, **options)
+def split(images):
+    held = least_repeated(images)
     return images.take(~held), images.take(held)
 
 
@@ -60,19 +60,6 @@ def test_a_part_of_the_images_keeps_the_classes_of_the_whole(net, colours):
         classifier_accuracy(refitted, colours, colours.classes[1:])
 
 
-def test_probes_are_held_out_of_every_identity_that_can_spare_them(colours):
-    short = colours.take(torch.arange(22))  # the last identity has two images
-    rest, held = split(short, 1)
-    assert sorted(rest.paths + held.paths) == sorted(short.paths)
-    assert held.pids.tolist() == short.classes[:-1]
-    assert rest.classes == short.classes
-    assert split(short, 1)[1].paths == held.paths
-    assert split(short, 1, seed=1)[1].paths != held.paths
-    assert len(split(short, 0)[1]) == 0
-    with pytest.raises(InputError, match="no identity has 3 images to spare"):
-        hold_out(short, 3)
-
-
 def test_a_refitted_classifier_knows_the_identities_it_was_fitted_on(net, colours):
     part = colours.take(colours.pids > 7)
     refitted = refit_classifier(net, part, steps=100)
@@ -81,7 +68,7 @@ def test_a_refitted_classifier_knows_the_identities_it_was_fitted_on(net, colour
 
 
 def test_the_experiment_compares_each_classifier_with_its_refitted_self(net, colours):
-    rest, held = split(colours, 1)
+    rest, held = split(colours)
     unseen = (rest.take(rest.pids > 7), held)
     table = refit_experiment({"mine": net}, rest, held, 100, Budget(steps=5), unseen)
     kinds = ["as trained", "refitted", "unseen identities"]
@@ -96,3 +83,12 @@ def test_the_experiment_compares_each_classifier_with_its_refitted_self(net, col
     }
     for kind, share in expected.items():
         assert table.loc[("mine", kind), "clean accuracy"] == pytest.approx(share)
+
+
+def test_who_may_have_learnt_from_the_probes_is_asked_for_strangers_alone(net, colours):
+    rest, held = split(colours)
+    nets, unseen = {"plain": net, "balanced": net}, (rest.take(rest.pids > 7), held)
+    table = refit_experiment(nets, rest, held, 3, Budget(steps=1), unseen, beyond={"balanced"})
+    asked = [("plain", "as trained"), ("plain", "refitted")]
+    asked += [(name, "unseen identities") for name in ("plain", "balanced")]
+    assert list(table.index) == asked
