@@ -83,7 +83,7 @@ def quality_report(
       `precision_…`, `recall_…` of the same pairs;
     - `identity_agreement`, `camera_agreement`: shares of synthetic images whose label the judge
       gives, and the same with the suffix `_unseen` over pairs of identity and camera that no real
-      image shows (None if there are none), `_real` over photographs held out;
+      image shows, `_real` over photographs held out; None where there are none to ask it about;
     - `copies`, `copies_person`: of `copy_test`.
     """
     net = judge.identity.net
@@ -97,11 +97,12 @@ def quality_report(
     labels = zip(synthetic.pids.tolist(), synthetic.camids.tolist(), strict=True)
     unseen = torch.tensor([pair not in pairs for pair in labels])
     report: dict[str, float | None] = {}
-    for what, hits in zip(("identity", "camera"), (judge.leads(synthetic) > 0).T, strict=True):
-        report[f"{what}_agreement"] = hits.float().mean().item()
+    for what, leads in zip(("identity", "camera"), judge.leads(synthetic).T, strict=True):
         report[f"{what}_agreement_real"] = judge.right().get(what)
-        new = hits[unseen].float()
-        report[f"{what}_agreement_unseen"] = new.mean().item() if len(new) else None
+        for kind, rows in {"": torch.ones_like(unseen), "_unseen": unseen}.items():
+            asked = leads[rows & leads.isfinite()]
+            found = (asked > 0).float().mean().item() if len(asked) else None
+            report[f"{what}_agreement{kind}"] = found
     for name, (one, other) in {"synthetic": (features, made), "real": halves}.items():
         report[f"frechet_{name}"] = frechet_distance(one, other)
         report[f"precision_{name}"] = covered(other, one)

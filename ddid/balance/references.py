@@ -119,8 +119,8 @@ class References:
         )
 
     def choose(self, rows: pd.DataFrame) -> Picks:
-        """References for plan rows (pid, camid, seed), by each row's own seed; the source is, where
-        there is one, an image from another camera than the wanted one."""
+        """References for plan rows (pid, camid, seed), by each row's own seed; the source is from
+        another camera than the wanted one, if any of the person's `TRIES` drawn images is."""
         identity, camera = self._labels(rows)
         for column, missing, use in (
             ("pid", self.persons.counts[identity] == 0, "identity {} has no real image to draw it"),

@@ -63,6 +63,15 @@ def test_unseen_pairs_are_counted_apart(judge, real):
     assert quality_report(seen, wrong, judge)["camera_agreement_unseen"] == 0
 
 
+def test_what_no_judge_can_be_asked_is_no_agreement(real, tmp_path):
+    alone = real.take(real.camids == 1)
+    report = quality_report(alone, alone, train_judge(alone, tmp_path, epochs=1))
+    assert report["camera_agreement"] is None
+    assert report["camera_agreement_real"] is None
+    assert report["camera_agreement_unseen"] is None
+    assert report["identity_agreement"] is not None
+
+
 def test_precision_and_recall_equal_their_loop():
     draw = torch.Generator().manual_seed(0)
     real, made = torch.randn(12, 2, generator=draw), 2 * torch.randn(9, 2, generator=draw)
