@@ -70,8 +70,8 @@ def train(
         source = None
         if recipe.needs_source:
             source = train("none", train_set, config, folder / "source", progress, backbone)
-        task = Defence(recipe, train_set, config, source, backbone)
-        fit(task, replace(config, average=recipe.average), folder, key, progress)
+        config = replace(config, average=recipe.average or config.average)
+        fit(Defence(recipe, train_set, config, source, backbone), config, folder, key, progress)
     return load_model(folder, backbone).to(Accelerator().device)
 
 
@@ -82,7 +82,7 @@ def training_key(
     weights = Path(config.weights)
     return identity(
         recipe=replace(recipe, name="", paper="", idea="", ours=""),
-        config=config,
+        config=replace(config, log_every=1, checkpoint_every=1),  # which change no weight
         backbone=backbone,
         weights=weights if config.weights and weights.is_dir() else config.weights,
         data=(train_set.images, train_set.pids, train_set.camids),

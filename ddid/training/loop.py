@@ -6,7 +6,7 @@ with the weights it would have had. "Batch" is the whole batch, over all process
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -92,14 +92,17 @@ def is_trained(folder: Path, key: str) -> bool:
     """Whether `folder` holds what training under this key ends with."""
     path = folder / TRAINED
     known = read_json(path) if path.is_file() else {}
-    return known.get("key") == key and known.get("result") == _result(folder)
+    return known.get("key") == key and known["result"] == _result(folder, known["result"])
 
 
-def _result(folder: Path) -> str:
-    """Identity of what a training ended with, which a damaged file changes, a slow computer not."""
-    files = (f for f in folder.iterdir() if f.suffix in (".safetensors", ".json"))
-    kept = {f.name: f for f in files if f.name not in (CHECKPOINT, TRAINED)}
-    return identity(result=kept, log=without_time(folder / LOG))
+def _result(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Digests of the files a training ended with, which damage changes, a slow computer not."""
+    found = {n: identity(file=folder / n) for n in sorted(names) if (folder / n).is_file()}
+    return found | {LOG: identity(log=without_time(folder / LOG))}
+
+
+def _files(folder: Path) -> set[tuple[str, int]]:
+    return {(path.name, path.stat().st_mtime_ns) for path in folder.iterdir() if path.is_file()}
 
 
 def fit(
@@ -159,9 +162,10 @@ class Loop:
         if self.average:
             self.task.modules.load_state_dict(self.average.module.state_dict())
         if self.writes:
+            before = _files(folder)
             self.task.save(folder)
-            record = {"key": key, "steps": settings.steps, "result": _result(folder)}
-            write_json(folder / TRAINED, record)
+            result = _result(folder, [name for name, _ in _files(folder) - before])
+            write_json(folder / TRAINED, {"key": key, "steps": settings.steps, "result": result})
             checkpoint.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 

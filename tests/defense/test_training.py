@@ -12,6 +12,7 @@ from ddid.defense.meta import Meta
 from ddid.defense.recipes import batch_attacks, find_recipe
 from ddid.defense.training import TrainConfig, train, training_key
 from ddid.errors import InputError
+from ddid.files import read_json
 from ddid.model import ModelConfig, ReIDNet
 from ddid.training import read_log
 
@@ -119,6 +120,32 @@ def test_weights_to_start_from_count_by_content(colours, short, tmp_path):
         return training_key(find_recipe("none"), colours, config)
 
     assert start(0) == start(0) != start(1)
+
+
+def test_what_changes_no_weight_does_not_count(colours, short):
+    recipe = find_recipe("none")
+    told = replace(short, log_every=3, checkpoint_every=2)
+    assert training_key(recipe, colours, told) == training_key(recipe, colours, short)
+    longer = replace(short, average=0.5)
+    assert training_key(recipe, colours, longer) != training_key(recipe, colours, short)
+
+
+def test_weights_are_averaged_as_the_recipe_or_the_config_says(colours, short, tmp_path):
+    config = replace(short, average=0.5)
+    own = replace(find_recipe("none"), average=0.5)
+    nets = {
+        name: train(recipe, colours, given, tmp_path / name)
+        for name, recipe, given in (
+            ("last", "none", short),
+            ("config", "none", config),
+            ("recipe", own, short),
+        )
+    }
+    last, config, recipe = (net.state_dict()["classifier.weight"] for net in nets.values())
+    assert torch.equal(config, recipe)
+    assert not torch.equal(config, last)
+    notes = [read_json(tmp_path / name / "model.json")["notes"]["training"] for name in nets]
+    assert [note["average"] for note in notes] == [0.0, 0.5, 0.5]
 
 
 def test_the_launchers_precision_counts(colours, short, monkeypatch):

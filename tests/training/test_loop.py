@@ -123,6 +123,27 @@ def test_a_damaged_result_is_not_one(name, tmp_path):
     assert is_trained(tmp_path, "k")
 
 
+def test_files_of_others_change_nothing_and_missing_ones_are_noticed(tmp_path):
+    with pytest.raises(KilledError):
+        trained(tmp_path, progress=kill_at(5))
+    (tmp_path / "before.json").write_text("{}")
+    trained(tmp_path)
+    (tmp_path / "after.json").write_text("{}")
+    (tmp_path / "before.json").unlink()
+    assert is_trained(tmp_path, "k")
+    (tmp_path / "line.safetensors").unlink()
+    assert not is_trained(tmp_path, "k")
+
+
+def test_what_is_written_twice_is_the_trainings_own(tmp_path):
+    with pytest.raises(KilledError):
+        trained(tmp_path, progress=kill_at(5))
+    save_file(Line().net.state_dict(), tmp_path / "line.safetensors")
+    trained(tmp_path)
+    turn_a_bit(tmp_path / "line.safetensors")
+    assert not is_trained(tmp_path, "k")
+
+
 def test_a_damaged_checkpoint_is_told_and_not_gone_on_with(tmp_path):
     with pytest.raises(KilledError):
         trained(tmp_path, progress=kill_at(5))
