@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ddid.data.images import Augment, ImageSet, to_unit
+from ddid.data.augment import Augment
+from ddid.data.images import ImageSet, to_unit
 from ddid.data.likeness import least_repeated, thumbnails
 from ddid.errors import require
 from ddid.identity import identity

@@ -8,7 +8,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddid.attack.budget import Budget
-from ddid.data.images import Augment, ImageSet, to_unit
+from ddid.data.augment import Augment
+from ddid.data.images import ImageSet, to_unit
 from ddid.defense.discriminator import Discriminator
 from ddid.defense.losses import Terms
 from ddid.defense.recipe import Recipe

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from ddid.data.images import (
-    Augment,
     ImageSet,
     load_images,
     rows_of_each,
@@ -138,26 +137,6 @@ def test_an_image_set_labels_identities_in_ascending_order(pictures):
 def test_an_empty_image_set_is_one_sentence():
     with pytest.raises(InputError, match="no images to read"):
         ImageSet.read(pd.DataFrame({"path": [], "pid": [], "camid": []}), (8, 4))
-
-
-def test_augmentation_keeps_shape_and_range_and_follows_the_seed():
-    images = torch.rand(8, 3, 64, 32)
-    augment = Augment((64, 32))
-    torch.manual_seed(0)
-    first = augment(images)
-    torch.manual_seed(0)
-    assert torch.equal(augment(images), first)
-    assert first.shape == images.shape
-    assert first.min() >= 0
-    assert first.max() <= 1
-    assert not torch.equal(first, images)
-
-
-def test_augmentation_at_zero_probability_only_crops():
-    images = torch.full((4, 3, 64, 32), 0.7)
-    out = Augment((64, 32), flip=0.0, erase=0.0)(images)
-    values = {round(value, 4) for value in out.unique().tolist()}
-    assert values <= {0.0, 0.7}
 
 
 def test_rows_of_each_label_equal_their_loop():
