@@ -85,7 +85,8 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
             notebook = Path(path).stem
             title = f"[{number}/{len(plans)}] {notebook}"
             clock.begin(number)
-            stands = identity(own=_own(path, parameters), before=_written_before(root, notebook))
+            before = _written_before(root, notebook, parameters)
+            stands = identity(own=_own(path, parameters), before=before)
             state = {"identity": stands, "settings": _settings(parameters), "finished": True}
             earlier = _state(root / notebook)
             if state.items() <= earlier.items() and earlier.get("wrote") == _wrote(root / notebook):
@@ -110,28 +111,58 @@ def identities(plans: Plans) -> list[str]:
 
 
 def _own(notebook: str, parameters: Mapping[str, Any]) -> str:
-    """Identity of a notebook's cells, the code they may import, its parameters and its data."""
+    """Identity of a notebook's cells, the code they may import, models of the user's own included,
+    its parameters and its data."""
     settings = {name: value for name, value in parameters.items() if name != "out"}
     data = {n: _stamps(resolve(v)) for n, v in settings.items() if is_path(n, v)}
-    code = code_of(code_cells(notebook_path(notebook), parameters=False))
+    factories = [str(settings.get(name, "")) for name in ("audited_model", "audited_surrogate")]
+    modules = [factory.partition(":")[0] for factory in factories]
+    code = code_of(code_cells(notebook_path(notebook), parameters=False), modules)
     return identity(code=code, settings=settings, data=data)
 
 
 def _stamps(root: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a data set's files, which tell edited ones cheaply."""
-    files = [*root.rglob("*")] if root.is_dir() else [root]
-    if root.suffix == ".csv" and root.is_file():
-        with root.open(encoding="utf-8", errors="replace", newline="") as stream:
-            listed = [row.get("path") for row in csv.DictReader(stream)]
-        files += [root.parent / name for name in listed if name]
-    stamps = [(path, path.stat()) for path in sorted(files) if path.is_file()]
-    return [(os.path.relpath(p, root), s.st_size, s.st_mtime_ns) for p, s in stamps]
+    inside = map(str, filter(Path.is_file, root.rglob("*")))
+    files = inside if root.is_dir() else {str(root), *_listed(root)}
+    return sorted((os.path.relpath(path, root), *_stamp(path)) for path in files)
 
 
-def _written_before(root: Path, notebook: str) -> str:
-    """Identity of what the notebooks before this one left in the run folder for others."""
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # whoever reads it says so
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _listed(path: Path) -> set[str]:
+    """Images that a file names, if it is a CSV manifest."""
+    if path.suffix != ".csv" or not path.is_file():
+        return set()
+    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+        names = {row.get("path") for row in csv.DictReader(stream)}
+    return {os.path.abspath(path.parent / name) for name in names if name}
+
+
+def _written_before(root: Path, notebook: str, parameters: Mapping[str, Any]) -> str:
+    """Identity of what a notebook may read in the run folder: what those before it left, lists and
+    a model that its settings name, and images outside that lists name, by size and time."""
     folders = [f for f in sorted(root.glob("[0-9][0-9]_*")) if f.name < notebook]
-    return identity(files={f.name: dict(_artefacts(f)) for f in folders})
+    if any("@" in recipe for recipe in parameters.get("recipes", ())):
+        folders.append(root / "strategies")
+    if parameters.get("surrogate_model"):
+        folders.append(root / parameters["surrogate_model"])
+    files = {os.path.relpath(f, root): dict(_artefacts(f)) for f in folders}
+    images = sorted({image for folder in folders for image in _outside(folder)})
+    return identity(files=files, images=repr([_stamp(image) for image in images]))
+
+
+def _outside(folder: Path) -> Iterator[str]:
+    """Images that lists in a folder of a run name, where they lie outside that run."""
+    run = f"{folder.resolve().parent}{os.sep}"
+    for _, path in _artefacts(folder):
+        yield from (image for image in _listed(path.resolve()) if not image.startswith(run))
 
 
 def _wrote(folder: Path) -> str:

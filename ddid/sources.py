@@ -1,52 +1,60 @@
-"""What notebook cells do, with every module of the library that running them may import."""
+"""What notebook cells do, with every module of the library, or of the user's own, that running them
+may import."""
 
 import ast
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
-from ddid.identity import instructions
+from ddid.identity import PACKAGES, identity, instructions
 
 LIBRARY = Path(__file__).parent
 
 
-def code_of(cells: Iterable[str]) -> dict[str, str]:
-    """Cell or file → digest of what it does; comments and docstrings do not count."""
+def code_of(cells: Iterable[str], modules: Iterable[str] = ()) -> dict[str, str]:
+    """Cell or file → digest of what it does; comments and docstrings do not count. `modules` are
+    names of some that are imported too."""
     cells = list(cells)
     found = {f"cell {n}": instructions(compile(c, "cell", "exec")) for n, c in enumerate(cells)}
-    waiting = [path for cell in cells for path in _imports(cell)]
+    waiting = [*modules, *(name for cell in cells for name in _imports(cell))]
     while waiting:
-        path = waiting.pop()
-        name = str(path.relative_to(LIBRARY))
-        if name not in found:
-            found[name], imported = _read(path)
-            waiting += imported
+        for path in _files(waiting.pop()):
+            name = str(path.relative_to(LIBRARY) if path.is_relative_to(LIBRARY) else path)
+            if name not in found:
+                found[name], imported = _read(path.read_bytes())
+                waiting += imported
     return found
 
 
 @cache
-def _read(path: Path) -> tuple[str, list[Path]]:
-    text = path.read_text(encoding="utf-8")
-    code = compile(text, path.name, "exec", optimize=2)  # without docstrings
+def _read(text: bytes) -> tuple[str, list[str]]:
+    try:
+        code = compile(text, "module", "exec", optimize=2)  # without docstrings
+    except (SyntaxError, ValueError):  # a user's, which nobody can import
+        return identity(text=text), []
     return instructions(code), list(_imports(text))
 
 
-def _imports(text: str) -> Iterator[Path]:
-    """Files of the library that a text imports, anywhere in it."""
+def _imports(text: str | bytes) -> Iterator[str]:
+    """Names that a text imports, anywhere in it."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _files(alias.name)
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield from _files(f"{node.module}.{alias.name}")
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:  # a package counts with all of it
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _files(name: str) -> list[Path]:
     """Files behind a name; of a package all, since any of its modules may be found by a
     registry."""
     package, *inner = name.split(".")
-    if package != LIBRARY.name or inner == ["__version__"]:
+    if package != LIBRARY.name:
+        return _users(package)
+    if inner == ["__version__"]:
         return []
     module = LIBRARY.joinpath(*inner)
     for path in (module, module.parent):
@@ -57,3 +65,13 @@ def _files(name: str) -> list[Path]:
         if path.is_dir():
             return sorted(path.rglob("*.py"))
     return []
+
+
+def _users(name: str) -> list[Path]:
+    """Files of a package or module that is neither installed nor Python's own."""
+    if name in {"", "__main__", *sys.stdlib_module_names}:
+        return []
+    spec = find_spec(name) or PathFinder.find_spec(name, [os.getcwd()])
+    places = map(Path, spec.submodule_search_locations or [spec.origin or ""]) if spec else ()
+    own = [place for place in places if not PACKAGES & {*place.parts}]
+    return [f for place in own for f in (sorted(place.rglob("*.py")) or [place]) if f.is_file()]

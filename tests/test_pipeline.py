@@ -1,7 +1,9 @@
 """The pipeline on two toy notebooks: order, overrides, resume, failures."""
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,8 @@ from ddid import pipeline
 from ddid.__main__ import main
 from ddid.errors import InputError
 from ddid.files import lock, read_json, write_json
-from ddid.pipeline import run_profile
+from ddid.notebook import check_parameters
+from ddid.pipeline import run_notebooks, run_profile
 from ddid.profiles import parse_setting, plan_run, read_profile
 
 FIRST = """
@@ -307,6 +310,82 @@ def test_a_killed_run_goes_on_where_it_was(notebooks, tmp_path):
     run_profile("toy", root, resume=True)
     assert calls(root) == ["one", "two", "two"]
     assert json.loads((root / "metrics.json").read_text())["02_two"] == {"seed": 8}
+
+
+@pytest.fixture
+def executed(tmp_path, monkeypatch):
+    """Runs notebooks of the kit in `tmp_path/run`, which write a manifest of one image outside, and
+    returns the numbers of those that were executed."""
+    ran = []
+
+    def execute(path, parameters, folder, say):
+        ran.append(folder.name[:2])
+        listed = "path,pid\n../../data/a.png,1\n" if folder.name[:2] == "01" else "ap\n1\n"
+        (folder / "manifest.csv").write_text(listed)
+
+    def run(**given):
+        ran.clear()
+        names = ("01_bias_analysis", "03_adversarial_meta_training", "04_robustness_report")
+        given = {"out": str(tmp_path / "run"), **given}
+        plans = {name: check_parameters(name, given) for name in names}
+        run_notebooks(plans, Path(given["out"]), io.StringIO())
+        return list(ran)
+
+    monkeypatch.setattr(pipeline, "_execute", execute)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.png").write_bytes(b"one")
+    return run
+
+
+def test_an_image_replaced_outside_the_run_concerns_all_that_read_it(executed, tmp_path):
+    assert executed() == ["01", "03", "04"]
+    assert executed() == []
+    (tmp_path / "data/a.png").write_bytes(b"another")
+    assert executed() == ["03", "04"]
+    (tmp_path / "data/a.png").unlink()
+    assert executed() == ["03", "04"]
+    shutil.copytree(tmp_path / "run", tmp_path / "moved")
+    assert executed(out=str(tmp_path / "moved")) == []
+
+
+def test_lists_and_models_that_settings_name_beside_the_notebooks_count(executed, tmp_path):
+    lists, model = tmp_path / "run/strategies", tmp_path / "run/other/model"
+    lists.mkdir(parents=True)
+    model.mkdir(parents=True)
+    (lists / "mine.csv").write_text("path,pid\n../../data/a.png,1\n")
+    given = {"recipes": ["metric_at@mine"], "surrogate_model": "other/model"}
+    assert executed(**given) == ["01", "03", "04"]
+    assert executed(**given) == []
+    (model / "weights.safetensors").write_bytes(b"weights")
+    assert executed(**given) == ["04"]
+    (lists / "mine.csv").write_text("path,pid\n../../data/a.png,2\n")
+    assert executed(**given)[0] == "03"
+    assert executed(**given) == []
+
+
+@pytest.mark.parametrize("parameter", ["audited_model", "audited_surrogate"])
+def test_an_edited_model_is_audited_again(parameter, executed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_model.py").write_text("import my_layers\ndef load(): return my_layers.f\n")
+    (tmp_path / "my_layers.py").write_text("def f(x): return x\n")
+    given = {parameter: "my_model:load"}
+    executed(**given)
+    assert executed(**given) == []
+    (tmp_path / "my_model.py").write_text("import my_layers\ndef load(): return my_layers.g\n")
+    assert executed(**given) == ["04"]
+    (tmp_path / "my_layers.py").write_text("def f(x): return -x\n")
+    assert executed(**given) == ["04"]
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package/__init__.py").write_text("from .inner import load\n")
+    (tmp_path / "my_package/inner.py").write_text("def load(): return 1\n")
+    (tmp_path / "my_package/old.py").write_text("print 'of another Python'\n")
+    given = {parameter: "my_package:load"}
+    assert executed(**given) == ["04"]
+    (tmp_path / "my_package/inner.py").write_text("def load(): return 2\n")
+    assert executed(**given) == ["04"]
+    for missing in ("no such:thing", ":", "json:loads"):
+        assert executed(**{parameter: missing}) == ["04"]
+        assert executed(**{parameter: missing}) == []
 
 
 def test_unknown_commands_and_profiles_end_with_status_2(capsys):
