@@ -27,7 +27,7 @@ def embedding_maps(
     """One map a model; a line joins each shown query's clean place to its attacked one.
 
     UMAP of {gallery} gallery and {queries} query images, {shown} identities in colour, each with
-    its number where its clean queries lie; all others are grey. Each model has a map of its own.
+    its number at one of its clean queries; all others are grey. Each model has a map of its own.
     Only neighbourhoods mean something: lengths, distances and axes are not to be read.
 
     Args:
@@ -44,7 +44,8 @@ def embedding_maps(
             mine, known = query_pids == pid, projection.gallery[places == pid]
             _draw(cell, known, projection.clean[mine], projection.attacked[mine], color)
             if mine.any():
-                place = np.median(projection.clean[mine], axis=0)
+                own = projection.clean[mine]
+                place = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
                 edge = [withStroke(linewidth=2, foreground="white")]
                 cell.annotate(f"{pid}", place, fontsize=7.5, path_effects=edge)
         cell.set(title=title, xticks=[], yticks=[])
