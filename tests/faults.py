@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "figures" / "results" / "faults.csv"
 COMPARED = {".csv", ".json", ".npz", ".png", ".jpg", ".safetensors"}
 ASIDE = {"figures", "before", "decoded", "state.json", "environment.json", "parameters.json"}
+COLUMNS = ["fault", "moments", "same_bytes", "seconds", "hardware"]
 KILLS = 4  # of one folder, before it may end
 STUDY = """
 profile: smoke
@@ -239,10 +240,12 @@ def main() -> None:
             if not job.clean:
                 job.undisturbed()
             begin, same = time.monotonic(), fault_of(job, options.moments, draw)
-            rows.append([name, options.moments, same, round(time.monotonic() - begin), hardware])
-    table = pd.DataFrame(rows, columns=["fault", "moments", "same_bytes", "seconds", "hardware"])
-    if options.csv:
-        table.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
+            seconds = round(time.monotonic() - begin)
+            rows.append([name, options.moments, same, seconds, hardware])
+            table = pd.DataFrame(rows, columns=COLUMNS)
+            if options.csv:
+                last = table.tail(1)
+                last.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
     print(table.to_string(index=False))
 
 
