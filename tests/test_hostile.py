@@ -30,11 +30,11 @@ from ddid.balance.sampling import Sampling
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
 from ddid.defense.training import TrainConfig
-from ddid.errors import InputError
 from ddid.model import ModelConfig, ReIDNet, load_model, save_model
 from ddid.report.robustness import Plan
 from ddid.study import STUDIES, cells_of, read_study
 from ddid.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.refusal import told
 
 MANY = int(os.environ.get("HOSTILE_EXAMPLES", "60"))
 
@@ -54,15 +54,6 @@ ODD = st.none() | st.booleans() | st.text(max_size=3) | st.lists(st.integers(-1,
 SMALL = st.sampled_from([-1, 0, 1, 2, 1.5, math.nan, 2**63, None, "x", "", True, [], [1], {}])
 CONFIGS = [Budget, TrainConfig, GeneratorTraining, Limits, Sampling, Thresholds]
 CONFIGS += [FNES, Meta, Plan, GeneratorConfig]
-
-
-def told(action):
-    try:
-        return action()
-    except InputError as error:
-        refusal = str(error)
-    assert refusal.strip(), "refused without a word"
-    return None
 
 
 @pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)

@@ -22,9 +22,9 @@ from ddid.balance.plan import Thresholds, resampling_plan
 from ddid.data import Data, read_data
 from ddid.data.decoding import load_images
 from ddid.data.manifest import COLUMNS, check_manifest, hold_out
-from ddid.errors import InputError
 from ddid.metric import Embedded, has_matches, rank
 from ddid.street.street import StreetConfig, plan_shots
+from tests.refusal import told
 
 many = settings(
     max_examples=int(os.environ.get("HOSTILE_EXAMPLES", "100")),
@@ -41,16 +41,6 @@ CELL = st.one_of(ODD, LONG, st.text(max_size=6))
 NUMBER = st.one_of(
     st.integers(-3, 9), st.integers(), st.floats(), st.none(), st.text(max_size=3), st.booleans()
 )
-
-
-def told(action):
-    """Result of an action, or None if it was refused in a sentence."""
-    try:
-        return action()
-    except InputError as error:
-        refusal = str(error)
-    assert refusal.strip(), "refused without a word"
-    return None
 
 
 @pytest.fixture(scope="module")
