@@ -133,9 +133,10 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
     for name in axes.keys() & fixed.keys():
         wanted = fixed.pop(name)
         axes[name] = wanted if isinstance(wanted, list) else [wanted]
+        require(bool(axes[name]), f"{name} is an empty list: choose a value at least")
     for name in axes.get("variant", []):
         require(
-            name in study.variants, f"no variant {name!r}; there are {', '.join(study.variants)}"
+            name in [*study.variants], f"no variant {name!r}; there are {', '.join(study.variants)}"
         )
     varied = {*axes, *(name for variant in study.variants.values() for name in variant)}
     last = {name.split(".")[-1] for name in varied}
@@ -146,7 +147,7 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
     for values in product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         variant = study.variants.get(chosen.get("variant", ""), {})
-        own = {**study.fixed, **chosen, **variant, **fixed}
-        own.pop("variant", None)
+        gridded = {name: value for name, value in chosen.items() if name != "variant"}
+        own = {**study.fixed, **gridded, **variant, **fixed}
         cells.append(Cell(chosen, plan(study.notebooks, study.profile, own)))
     return cells

@@ -4,4 +4,5 @@ from tests.pretended import run_apart
 
 
 def test_the_library_on_a_pretended_device():
-    run_apart("tests/devices.py")
+    done = run_apart("tests/devices.py")
+    assert done.returncode == 0, done.stdout[-4000:]

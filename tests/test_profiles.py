@@ -30,7 +30,8 @@ def test_any_bytes_as_profile_or_record(content):
         path = Path(folder, "a.yaml")
         path.write_bytes(content)
         for reader in (read_profile, read_json):
-            told(lambda reader=reader: reader(str(path)))
+            found = told(lambda reader=reader: reader(str(path)))
+            assert found is None or isinstance(found, dict)
 
 
 @FEW
@@ -39,7 +40,8 @@ def test_any_bytes_as_profile_or_record(content):
 @example("\0")
 def test_any_text_as_a_setting(text):
     for setting in (text, f"seed={text}", f"01.{text}", f"data_root={text}", f"weights={text}"):
-        told(lambda setting=setting: parse_setting(setting))
+        found = told(lambda setting=setting: parse_setting(setting))
+        assert found is None or f"{found[0]}=" == setting[: len(found[0]) + 1]
         told(lambda setting=setting: plan_run("smoke", Path("x"), [setting]))
 
 

@@ -178,6 +178,8 @@ def test_of_what_is_varied_settings_choose(study, seeds):
     [
         ({"variant": "dreams"}, "no variant 'dreams'; there are none, mine"),
         ({"recipes": "x"}, "recipes: runs of study differ in it; choose by seed or variant"),
+        ({"variant": [["x"]]}, "no variant"),
+        ({"seed": []}, "seed is an empty list"),
         ({"gain": 1}, "gain: runs of study differ in it"),
         ({"draw.seed": 5}, "draw.seed: runs of study differ in it"),
     ],

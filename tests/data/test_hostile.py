@@ -129,6 +129,7 @@ def test_any_file_names(folder, names, layout):
     data = told(lambda: read_data(root))
     if data is not None:
         "\n".join(data.messages).encode()
+        assert set(data.manifest["split"]) <= {"train", "val", "query", "gallery"}
         told(lambda: data.images(size=(8, 4)))
 
 
@@ -184,7 +185,8 @@ ANYTHING = st.one_of(TENSOR, st.none(), st.just([1.0]), st.just(np.zeros((2, 2))
 def test_any_arrays_as_embeddings(sides, chunk):
     query, gallery = (told(lambda s=side: Embedded(*s)) for side in sides)
     if query is not None and gallery is not None:
-        told(lambda: rank(query, gallery, chunk=chunk))
+        found = told(lambda: rank(query, gallery, chunk=chunk))
+        assert found is None or bool(((found.ap >= 0) & (found.ap <= 1)).all())
         if query.camids is not None and gallery.camids is not None:
             has_matches(query, gallery)
 
