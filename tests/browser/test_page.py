@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from urllib.request import urlopen
 
@@ -20,6 +21,7 @@ from ddid.files import write_json
 from ddid.metric.ranking import rank
 from ddid.model import ModelConfig, ReIDNet, save_model
 from ddid.notebook import NOTEBOOKS, REPOSITORY, notebook_names
+from ddid.report.panel import THUMBNAILS
 from ddid.report.subject import Subject
 from ddid.street.street import StreetConfig, write_street
 
@@ -132,13 +134,27 @@ def settled(page, seen):
 WATCH = """() => new MutationObserver(() => {
     window.busy ||= document.body.innerText.includes("computing …")
 }).observe(document.body, {childList: true, subtree: true, characterData: true})"""
-FEWER = """count => {
-    const shown = [...document.querySelectorAll("button")].filter(b => b.innerText.endsWith("%"))
-    return shown.length > 0 && shown.length < count
-}"""
+SHELF = """[...document.querySelectorAll("button")].filter(b => b.innerText.endsWith("%"))"""
+MARK = f"{SHELF}.forEach(b => b.dataset.old = true)"
+REFILLED = f"""count => {{
+    const shelf = {SHELF}
+    return shelf.length === count && shelf.every(b => !b.dataset.old)
+}}"""
 
 
-def choices_change_the_picture(page):
+def refill(page, label, option, count):
+    """Choose what is on the shelf, and wait until `count` other thumbnails stand there."""
+    page.evaluate(MARK)
+    pick(page, label, option)
+    page.wait_for_function(REFILLED, arg=count)
+
+
+def queries_by_camera(run_folder):
+    return Counter(read_data(run_folder / "street").images("query", size=(8, 4)).camids.tolist())
+
+
+def choices_change_the_picture(page, taken):
+    """`taken`: how many queries each camera took."""
     views = [settled(page, None)]
     page.evaluate(WATCH)
     for label, option in (("beside it", MODELS[1]), ("side", "gallery"), ("side", "query")):
@@ -151,13 +167,11 @@ def choices_change_the_picture(page):
     assert "step 0 of" in views[-1]
     assert page.evaluate("window.busy"), "no busy sign"
     page.get_by_text("Pick a query").click()
-    thumbnails = page.get_by_role("button", name="%")
-    thumbnails.first.wait_for()
-    page.get_by_label("taken by", exact=True).select_option(index=1)
-    page.wait_for_function(FEWER, arg=thumbnails.count())
-    pick(page, "shown", "the hardest")
-    page.get_by_text("done in").wait_for()
-    thumbnails.last.click()
+    page.wait_for_function(REFILLED, arg=min(THUMBNAILS, taken.total()))
+    camera, queries = min(taken.items())
+    refill(page, "taken by", f"camera {camera}", queries)
+    refill(page, "shown", "the hardest", queries)
+    page.get_by_role("button", name="%").last.click()
     views.append(settled(page, views[-1]))
     assert len(set(views)) == len(views) - 1  # back at the query side the view is the same
 
@@ -205,7 +219,7 @@ def test_the_explorer_as_a_page(chromium, run_folder, tmp_path):
         told = f"{run_folder}: http://localhost:{port}/, on this machine only"
         assert told in log.read_text()
         with opened(chromium, f"http://localhost:{port}") as page:
-            choices_change_the_picture(page)
+            choices_change_the_picture(page, queries_by_camera(run_folder))
             for width in (1280, 390):
                 the_page_fits_the_screen(page, width)
                 page.screenshot(path=tmp_path / f"{width}.png")
