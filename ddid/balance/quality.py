@@ -86,13 +86,13 @@ def quality_report(
       image shows, `_real` over photographs held out; None where there are none to ask it about;
     - `copies`, `copies_person`: of `copy_test`.
     """
+    copies = copy_test(real, synthetic)  # before there are features, which need as much memory
     net = judge.identity.net
     features, made = (
         embed(lambda pixels: net(pixels.to(net.mean.device)).cpu(), s.images)
         for s in (real, synthetic)
     )
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
-    halves = features[order].chunk(2)
     pairs = set(zip(real.pids.tolist(), real.camids.tolist(), strict=True))
     labels = zip(synthetic.pids.tolist(), synthetic.camids.tolist(), strict=True)
     unseen = torch.tensor([pair not in pairs for pair in labels])
@@ -103,8 +103,14 @@ def quality_report(
             asked = leads[rows & leads.isfinite()]
             found = (asked > 0).float().mean().item() if len(asked) else None
             report[f"{what}_agreement{kind}"] = found
-    for name, (one, other) in {"synthetic": (features, made), "real": halves}.items():
-        report[f"frechet_{name}"] = frechet_distance(one, other)
-        report[f"precision_{name}"] = covered(other, one)
-        report[f"recall_{name}"] = covered(one, other)
-    return report | copy_test(real, synthetic)
+    report |= likeness("synthetic", features, made)
+    return report | likeness("real", *features[order].chunk(2)) | copies
+
+
+def likeness(name: str, one: Tensor, other: Tensor) -> dict[str, float]:
+    """Fréchet distance, precision and recall of the features of `other` beside those of `one`."""
+    return {
+        f"frechet_{name}": frechet_distance(one, other),
+        f"precision_{name}": covered(other, one),
+        f"recall_{name}": covered(one, other),
+    }
