@@ -1,6 +1,10 @@
 """The one exception a user is meant to read."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class InputError(ValueError):
@@ -29,3 +33,22 @@ def require_within(what: str, settings: Any, **intervals: str) -> None:
         )
         wanted = f"a {'whole ' * whole}number in {interval}"
         require(inside, f"{what}: {name} is {value!r}, give {wanted}")
+
+
+def checked(function: Function) -> Function:
+    """Decorate a public entry: an argument of another type than its annotation is an `InputError`,
+    not what goes wrong somewhere behind."""
+    from pydantic import ConfigDict, ValidationError, validate_call
+
+    call = validate_call(config=ConfigDict(arbitrary_types_allowed=True, strict=True))(function)
+
+    @wraps(function)
+    def told(*arguments: Any, **named: Any) -> Any:
+        try:
+            return call(*arguments, **named)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, [function.__name__, *first["loc"]]))
+            raise InputError(f"{where} is {first['input']!r:.80}: {first['msg']}") from error
+
+    return told  # type: ignore[return-value]

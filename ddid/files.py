@@ -29,9 +29,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     after a power cut too: the bytes are on the disk before the name is."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.writing-{HOST}-{os.getpid()}{path.suffix}")
+    make_folder(path.parent)
     try:
         with full_disk_told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -61,6 +61,14 @@ def remove_leftovers(folder: Path) -> None:
         writer = re.search(rf"writing-{HOST}-(\d+)", path.name)
         if writer and not psutil.pid_exists(int(writer[1])):
             path.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing, or InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no folder can be made there ({error}): choose another") from error
 
 
 def from_here(path: str | Path) -> Path:
@@ -108,8 +116,7 @@ def lock(folder: str | Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
-    require(folder.is_dir() or not folder.exists(), f"{folder} is a file: choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with FileLock(folder / LOCK, timeout=0):
             remove_leftovers(folder)

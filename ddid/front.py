@@ -12,7 +12,7 @@ from ddid.data import read_data
 from ddid.data.images import ImageSet
 from ddid.defense.training import TrainConfig
 from ddid.defense.training import train as train_recipe
-from ddid.errors import require
+from ddid.errors import checked, require
 from ddid.metric.distance import Embed
 from ddid.model import ReIDNet
 from ddid.progress import Progress
@@ -27,6 +27,7 @@ from ddid.report.subject import Subject
 __all__ = ["audit", "balanced", "evaluate", "explore", "read_data", "train"]
 
 
+@checked
 def train(
     recipe: str,
     train: ImageSet,
@@ -49,12 +50,15 @@ def train(
     >>> len(net(people.images[:3] / 255))
     3
     """
-    known = TrainConfig.__dataclass_fields__
-    for name in settings:
+    known = vars(TrainConfig())
+    for name, value in settings.items():
         require(name in known, f"training has no setting {name!r}: choose of {', '.join(known)}")
+        fits = isinstance(value, type(known[name])) or not isinstance(known[name], str | tuple)
+        require(fits, f"training: {name} is {value!r}, give one such as {known[name]!r}")
     return train_recipe(recipe, train, TrainConfig(**settings), out, progress)
 
 
+@checked
 def evaluate(
     model: Embed,
     query: ImageSet,
@@ -89,6 +93,7 @@ def evaluate(
     return attack_and_rank(Subject.of(model, query, gallery), out, plan, other, progress)
 
 
+@checked
 def audit(
     model: Embed,
     query: ImageSet,
@@ -111,6 +116,7 @@ def audit(
     return question(Subject.of(model, query, gallery), out, plan, progress=progress)
 
 
+@checked
 def explore(models: Mapping[str, Embed], query: ImageSet, gallery: ImageSet) -> VBox:
     """The attack explorer as a widget for a notebook; `models` maps names to models.
 

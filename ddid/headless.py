@@ -12,12 +12,9 @@ ENGINE = "ddid"
 
 
 class _Client(PapermillNotebookClient):
-    """Plays no browser to output widgets, such as those of `ipywidgets.interactive`.
-
-    What they print stays in their cell, where a reader of the executed notebook finds it. And the
-    client sends the kernel nothing while it waits for a reply: nbclient's own output widget does,
-    on the same socket, and the reply is then missed now and then, for ever (nbclient issue 312).
-    """
+    """Plays no browser to output widgets: what they print stays in their cell, and the client sends
+    the kernel nothing while it waits for a reply, which nbclient would miss now and then (its
+    issue 312)."""
 
     def on_comm_open_jupyter_widget(self, msg: dict[str, Any]) -> None:
         """Leave the widget to the kernel."""

@@ -27,8 +27,7 @@ BASIC = {"depths": [1] * 4, "layer_type": "basic"}
 DINO_TINY = {"hidden_size": 192, "num_attention_heads": 3, "image_size": 64, "patch_size": 8}
 DINO_SMALL = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14}
 # A family of transformers' models, and what differs from its defaults. The two tiny ones are our
-# choices for CPUs: one basic block a stage, 1.2 M parameters, 1,500 images/s at 64×32; and the
-# depth that trains in minutes, with patches of 8 pixels that give 32 at 64×32.
+# choices for CPUs: 1.2 M parameters; and the depth that trains in minutes.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet-tiny": ("ResNet", BASIC | {"embedding_size": 32, "hidden_sizes": [32, 64, 128, 256]}),
     "resnet18": ("ResNet", BASIC | {"hidden_sizes": [64, 128, 256, 512], "depths": [2] * 4}),
@@ -147,7 +146,7 @@ def load_model(folder: str | Path, backbone: nn.Module | None = None) -> ReIDNet
     the one it was trained with, if that was one's own. InputError for weights that do not fit."""
     folder = Path(folder)
     description = read_json(folder / "model.json")
-    found = description.get("format") if isinstance(description, dict) else None
+    found = description.get("format")
     require(
         found == FORMAT,
         f"{folder}/model.json has format {found!r}, this version reads {FORMAT}: train again",

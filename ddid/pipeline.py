@@ -38,9 +38,8 @@ def run_profile(
     `runs/PROFILE` beside `notebooks/`, and return it.
 
     `settings` overrule the profile, `NAME=VALUE` or `NOTEBOOK.NAME=VALUE`; `only` holds numbers or
-    names of notebooks, none for all. A folder that is not empty wants `resume`, which keeps all
-    that stands and sets the rest aside, or `overwrite`, which deletes what an earlier run wrote, or
-    `only` some of its notebooks did.
+    names of notebooks, none for all. A folder that is not empty wants `resume`, which keeps what
+    stands, or `overwrite`, which deletes the folders of an earlier run's notebooks, or of `only`.
     """
     require(
         not (resume and overwrite),
@@ -76,8 +75,8 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
     """Execute notebooks in order; those whose result stands are left alone.
 
     It stands while parameters, code, the data set's files, what earlier notebooks wrote and what it
-    wrote itself are the same; changed images are noticed by size and time of change. `console` is
-    told what happens and what the notebooks print. InputError: one stopped, or `root` is in use.
+    wrote itself are the same; images count by size and time of change. `console` is told what
+    happens and what notebooks print. InputError: one stopped, or `root` is in use.
     """
     stream, clock = console or sys.stdout, _Clock(plans, root)
     with lock(root), overall(root / TOLD, stream, clock.headline) as say:
@@ -247,7 +246,8 @@ def _execute(
                 engine_name=ENGINE,
                 progress_bar=False,
                 stdout_file=SimpleNamespace(write=say, flush=lambda: None),
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # the kernel's own chatter
+                # No chatter of the kernel, and a file beside the data shadows no package.
+                extra_arguments=[f"--IPKernelApp.{x}" for x in ("log_level=50", "ignore_cwd=True")],
             )
     except DeadKernelError as error:
         raise InputError(

@@ -137,7 +137,7 @@ def connect(scheduler: str = "", workers: int = 0) -> "Client":
         "n_workers": workers or None,
         "threads_per_worker": 1,
         "memory_limit": 0,  # the work is in kernels, which Dask does not watch
-        "dashboard_address": ":0",
+        "dashboard_address": "127.0.0.1:0",
         "silence_logs": logging.CRITICAL,
     }
     where = {"address": scheduler} if scheduler else local

@@ -109,10 +109,13 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next_owner(tmp_path):
             assert mine.exists(), "its writer lives"
 
 
-def test_a_folder_that_is_a_file_cannot_be_owned(tmp_path):
+@pytest.mark.parametrize("where", ["a", "a/below", "\0"])
+def test_where_no_folder_can_be_there_is_one_sentence(tmp_path, where):
     (tmp_path / "a").write_text("x")
-    with pytest.raises(InputError, match="is a file"):
-        lock(tmp_path / "a").__enter__()
+    with pytest.raises(InputError, match="no folder can be made there"):
+        lock(tmp_path / where).__enter__()
+    with pytest.raises(InputError, match="no folder can be made there"):
+        write_json(tmp_path / where / "b.json", {})
 
 
 def test_what_is_written_reaches_the_disk_before_its_name(tmp_path, monkeypatch):

@@ -7,13 +7,20 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import ddid
+from ddid import front
+from ddid.balance import resampling
 from ddid.data.images import ImageSet
+from ddid.defense.training import TrainConfig
 from ddid.errors import InputError
+from tests.refusal import told
 
 MODULES = ["ddid", *(m.name for m in pkgutil.walk_packages(ddid.__path__, "ddid."))]
 OFFERED = ["read_data", "balanced", "train", "evaluate", "audit", "explore"]
@@ -62,6 +69,41 @@ def test_an_attack_by_transfer_is_given_its_surrogate(people, tmp_path):
         other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(8)).eval()
     found = ddid.evaluate(lambda x: x.flatten(1), people, people, surrogate=other, **given)
     assert "transfer" in found.table().index
+
+
+@pytest.fixture
+def edge(monkeypatch):
+    """The edge alone: what is behind it is tested elsewhere."""
+    for work in ("train_recipe", "attack_and_rank", "question", "Panel"):
+        monkeypatch.setattr(front, work, mock.MagicMock())
+    for work in ("train_generator", "References", "train_judge", "Gate", "resample"):
+        monkeypatch.setattr(resampling, work, mock.MagicMock(side_effect=InputError("enough")))
+
+
+NOISE = st.integers(-2, 2**66) | st.floats() | st.none() | st.text(max_size=3) | st.just((1, 2))
+NOISE |= st.lists(st.integers(), max_size=2) | st.builds(dict) | st.just(torch.ones(2))
+
+
+@pytest.mark.parametrize("name", OFFERED)
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_arguments_of_any_kind_are_taken_or_refused_in_words(name, data, edge):
+    entry = getattr(ddid, name)
+    pixels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    some = ImageSet(pixels, torch.tensor([1, 1, 2, 2]), torch.tensor([1, 2, 1, 2]), tuple("abcd"))
+    fitting = {"recipe": "none", "train": some, "query": some, "gallery": some, "out": "out"}
+    fitting |= {"model": lambda x: x.flatten(1), "root": "nothing", "models": {"mine": len}}
+    known = inspect.signature(entry).parameters
+    wanted = {n: v for n, v in fitting.items() if n in known}
+    names = [n for n, p in known.items() if p.kind != p.VAR_KEYWORD]
+    names += [*vars(TrainConfig())] * (name == "train")
+    told(lambda: entry(**wanted | data.draw(st.dictionaries(st.sampled_from(names), NOISE))))
 
 
 def test_wrong_settings_are_one_sentence(people, tmp_path):

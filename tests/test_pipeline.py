@@ -202,6 +202,14 @@ def test_an_earlier_run_is_never_overwritten_unasked(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_file_beside_the_data_shadows_no_package(notebooks, tmp_path, monkeypatch):
+    write_notebook(notebooks, "01_one", 'out = ""\nseed = 0', "import kornia")
+    (tmp_path / "kornia.py").write_text("raise ValueError('run by who only has data here')")
+    monkeypatch.chdir(tmp_path)
+    run_profile("toy", tmp_path / "run", only=["01"])
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("notebooks")
 def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path):
     root = run_profile("toy", tmp_path / "run")

@@ -262,6 +262,13 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+def test_a_sweep_listens_on_this_machine_alone(cluster):
+    here = psutil.Process()
+    found = [c for p in (here, *here.children(recursive=True)) for c in p.net_connections()]
+    assert {c.laddr.ip for c in found if c.status == psutil.CONN_LISTEN} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.slow
 def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "orphans.py"
     script.write_text(ORPHANS)

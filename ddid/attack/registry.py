@@ -1,10 +1,9 @@
 """The table of all attacks, their cards, and how one is run on many images.
 
 An attack is a function `Scene -> attacked images in [0, 1]` under the decorator `attack`, in a
-module of this folder or in your own code. What holds for all and no card repeats: guides are
-chosen without a look at cameras; distances are squared, between the unit-length features
-that the model returns (post-BNNeck), in evaluation mode; pixels stay in [0, 1] and in the budget,
-and are scored after rounding to 8 bits.
+module of this folder or in your own code. For all of them: guides are chosen without a look at
+cameras; distances are squared, between unit-length features (post-BNNeck) in evaluation mode;
+pixels stay in [0, 1] and in the budget, and are scored after rounding to 8 bits.
 """
 
 import importlib

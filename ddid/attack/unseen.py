@@ -1,7 +1,6 @@
 """Attack families kept out of training: does a defense hold against what it has never met?
 
-All of them raise the FNA objective; they differ in what they may change and in what they see.
-The bounds of the unbounded ones are ours: visible on a close look, the person stays recognisable.
+All raise the FNA objective. The bounds of the unbounded ones are ours: the person stays plain.
 """
 
 from collections.abc import Callable

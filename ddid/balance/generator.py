@@ -31,7 +31,7 @@ from ddid.training.loop import low_precision
 
 P_MEAN, P_STD = -0.4, 1.2
 """ln σ in training ~ N(P_MEAN, P_STD²). EDM has −1.2 and 1.2 [summary]; our choice: with the source
-shown, levels below σ = .1 teach little and those above 3 decide what is drawn of the place."""
+shown, higher levels decide what is drawn of the place."""
 HALF_LIFE = 0.05  # steps in which averaged weights forget one half, of the steps done so far
 TAIL_BOOST = 0.5  # an identity with n images is drawn ~ n^(1 − TAIL_BOOST)
 TOLERANCE = 0.02  # mean colour of an identity, in [0, 1], that decoders may disagree by
@@ -80,9 +80,8 @@ def train_generator(
     if training.steps > 0:
         task, settings = GeneratorTask(real, generator, training, device), training.fit(device)
         begin = generator.digest()
-        key = identity(
-            task=GeneratorTask, fit=settings, images=real.images, start=begin, to=training
-        )
+        known = {"data": (real.images, real.pids, real.camids), "start": begin, "to": training}
+        key = identity(task=GeneratorTask, fit=settings, **known, **settings.in_force())
         if not is_trained(Path(folder), key):
             fit(task, settings, folder, key, progress)
         generator = load_generator(folder)

@@ -80,12 +80,8 @@ class Judge:
             for what, share in self.right().items()
             if share < BLIND
         ]
-        if not blind:
-            return ""
-        return (
-            f"The judge recognises only {' and '.join(blind)}, so its verdicts say little: "
-            "train it longer (judge_epochs) or at a larger image size."
-        )
+        only, advice = " and ".join(blind), "train it longer (judge_epochs) or on larger images."
+        return f"The judge recognises only {only}, its verdicts say little: {advice}" * bool(blind)
 
 
 def train_judge(
@@ -120,7 +116,7 @@ def train_classifier(
     class keeps an image out of training."""
     task = JudgeTask(images, told, epochs, seed)
     settings = Fit(task.steps, lr=2e-3, warmup=0.3, seed=seed)
-    key = identity(task=JudgeTask, fit=settings, images=images, told=told)
+    key = identity(task=JudgeTask, fit=settings, images=images, told=told, **settings.in_force())
     if not is_trained(folder, key):
         fit(task, settings, folder, key, progress)
     return load_model(folder).to(task.device).eval()

@@ -85,8 +85,7 @@ class ReferenceUNet(nn.Module):
     """F(x, c_noise, condition): images as further channels, labels joined to the noise level.
 
     Beside the U-Net the images are blended pixel by pixel, each with a weight for this noise level,
-    identity and camera. Our choice: what a Wiener filter would do need not go through the U-Net;
-    it halves the steps until the loss is half of its start.
+    identity and camera [ours: what a Wiener filter would do need not go through the U-Net].
     """
 
     def __init__(self, config: GeneratorConfig) -> None:

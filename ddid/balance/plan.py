@@ -38,9 +38,8 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
     """One row per image to synthesise, `COLUMNS`, ordered by pid; none if all is balanced.
 
     Our choice where the paper is silent: an image for the first rule goes to the camera that then
-    has fewest of the identity. A row's seed depends on `seed`, identity, camera and number alone,
-    so that other thresholds leave its image as it is. InputError: no known camera, or thresholds
-    that ask for more than `LIMIT` images.
+    has fewest of the identity. A row's seed depends on `seed`, identity, camera and number alone.
+    InputError: no known camera, or thresholds that ask for more than `LIMIT` images.
     """
     train = manifest[(manifest["split"] == "train") & (manifest["origin"] == "real")]
     counts, images = camera_counts(train), train.groupby("pid").size()

@@ -1,10 +1,9 @@
 """What the generator is shown of real images: the person, another image of it, and the place.
 
-An image of somebody is shown *less its camera's colours*: every camera's mean and spread are
-measured where people stand, in the middle of the boxes, and taken away. In training the network
-restores an image from such a copy of itself, so the two fit pixel by pixel, but the copy's
-surroundings are another camera's and its colours are off by a little. So the network learns to
-keep the person and to draw the place anew, as sampling asks for [ours].
+An image of somebody is shown *less its camera's colours*: each camera's mean and spread, measured
+in the middle of the boxes, are taken away. In training the network restores an image from such a
+copy of itself in another camera's surroundings, its colours off by a little: it learns to keep the
+person and to draw the place anew, as sampling asks for [ours].
 """
 
 from collections.abc import Callable
@@ -40,11 +39,8 @@ class References:
 
     def __init__(self, real: ImageSet, config: GeneratorConfig, device: torch.device) -> None:
         """Measure the cameras' colours."""
-        size, found = (config.height, config.width), tuple(real.images.shape[1:])
-        require(
-            real.images.dtype == torch.uint8 and found == (3, *size),
-            f"references are of shape {found}: read 8-bit colour images of {size[0]}x{size[1]}",
-        )
+        size, found = (config.height, config.width), tuple(real.images.shape[2:])
+        require(found == size, f"references are of {found} pixels: read images of {size}")
         self.images, self.device, self.config = real.images, device, config
         self.identity, self.camera = config.labels(real.pids, real.camids)
         self.persons = Groups(self.identity, config.nulls[0])

@@ -17,7 +17,7 @@ from ddid.balance.references import References
 from ddid.balance.sampling import Sampling, draw_images
 from ddid.data.images import ImageSet
 from ddid.data.manifest import COLUMNS
-from ddid.errors import require
+from ddid.errors import checked, require
 from ddid.files import atomic_write
 from ddid.identity import identity
 from ddid.progress import Progress
@@ -26,6 +26,7 @@ from ddid.seeds import seed_of
 MARK = "ddid"  # the PNG text that says what an image was made from
 
 
+@checked
 def balanced(
     train: ImageSet,
     *,

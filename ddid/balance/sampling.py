@@ -56,9 +56,8 @@ class Sampling:
     """How images are drawn. Our choices but for Heun's solver [summary: EDM, σ from 80 down]."""
 
     way: str = "translation"
-    """`translation` starts from an image of the person in the wanted camera's colours, noised to
-    `sigma_max`, and shows it; `references` starts from noise and shows other images of person and
-    place; `labels` starts from noise and shows nothing."""
+    """`translation` starts from an image of the person in the camera's colours, noised, and shows
+    it; `references`, from noise, shows images of person and place; `labels` shows nothing."""
     steps: int = 5
     identity_weight: float = 1.0  # how strongly a sample follows its person; 1: unguided
     camera_weight: float = 2.0  # … its camera

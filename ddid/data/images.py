@@ -38,6 +38,15 @@ class ImageSet:
     camids: Tensor  # int64 (N,), -1 = unknown
     paths: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        shape, kind = tuple(self.images.shape), self.images.dtype
+        fits = kind == torch.uint8 and len(shape) == 4 and shape[1] == 3
+        require(fits, f"images are {kind} {shape}: give uint8 (N, 3, H, W)")
+        labels = (self.pids, self.camids)
+        fits = all(own.dtype == torch.int64 and own.shape == shape[:1] for own in labels)
+        told = f"{shape[0]} images have other labels or paths: give int64 (N,) and N paths"
+        require(fits and len(self.paths) == shape[0], told)
+
     @classmethod
     def read(
         cls,

@@ -99,6 +99,7 @@ def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     """
     fits = type(fraction) in (int, float) and 0 <= fraction < 1
     require(fits, f"validation share is {fraction!r}: give a number in [0, 1)")
+    require(type(seed) is int and seed >= 0, f"seed is {seed!r}: give a whole number from 0 on")
     train = frame[(frame["split"] == "train") & (frame["pid"] > 0)]
     seen = train.groupby("pid")["camid"].agg(["size", "nunique", "max"])
     matched = (seen["size"] > seen["nunique"]) & ((seen["nunique"] > 1) | (seen["max"] < 0))

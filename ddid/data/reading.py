@@ -11,7 +11,7 @@ from ddid.data.images import ImageSet
 from ddid.data.layouts import layouts
 from ddid.data.manifest import check_manifest, hold_out, validation_sides
 from ddid.data.quality import quality
-from ddid.errors import require
+from ddid.errors import checked, require
 from ddid.files import from_here
 from ddid.progress import Progress
 
@@ -52,6 +52,7 @@ class Data:
         return replace(self, manifest=validation_sides(self.manifest))
 
 
+@checked
 def read_data(
     root: str | Path,
     *,
@@ -64,8 +65,7 @@ def read_data(
     relative paths start at its folder.
 
     Images elsewhere, or behind links that lead there, want `allow_outside`. `skip_broken` tries
-    every image now, as `progress` is told, and leaves out those that cannot be read, which is told;
-    otherwise the first use of a broken one stops. `cache`: see `Data`.
+    every image now and leaves out, and names, those that cannot be read. `cache`: see `Data`.
     """
     root = from_here(root)
     require(root.exists(), f"no file or folder {root}: give a data set or a CSV manifest")

@@ -42,7 +42,7 @@ class TrainConfig(Fit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_within("training", self, images_per_identity="[1, inf)")
+        require_within("training", self, identities="[1, inf)", images_per_identity="[1, inf)")
         _ = self.budget  # refuses what is impossible here, not in the first step
 
     @property

@@ -95,7 +95,8 @@ class Explorer:
         ranges = {"query": (0, last), "eps": (0, 255), "steps": (1, 1000), "shown": (-1, 1000)}
         for name, (low, high) in ranges.items():
             value = getattr(choice, name)
-            require(low <= value <= high, f"{name} is {value}: give {low} to {high}")
+            fits = type(value) is int and low <= value <= high
+            require(fits, f"{name} is {value!r}: give a whole number, {low} to {high}")
         self.choice = choice
 
     def upload(self, name: str, content: bytes) -> None:

@@ -17,9 +17,8 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
     """Grad-CAM of the similarity between images and the right answer, from the deepest stage with
     at least `MAP_ROWS` rows.
 
-    Our choice of target, since a retrieval model has no class score at test time: the inner product
-    with the unit-length mean embedding of the image's identity, `centroids` (B, D). Not the cosine:
-    scaling the image's own feature does not change it, so its map would sum to nothing.
+    Our choice of target: the inner product with the unit-length mean embedding of the image's
+    identity, `centroids` (B, D). Of the cosine, which no scaling changes, maps sum to nothing.
 
     Takes images (B, 3, H, W) in [0, 1] on any device; returns (B, H, W) on the CPU, each map scaled
     to a maximum of 1 (0 where nothing speaks for the identity). The model is in evaluation mode.

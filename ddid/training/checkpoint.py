@@ -14,17 +14,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ddid.errors import InputError
-from ddid.files import atomic_write
+from ddid.files import atomic_write, make_folder
 from ddid.identity import identity
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
 def set_aside(folder: Path, key: str) -> None:
-    """Move a training of another key out of the way, into `before`."""
+    """Make the folder, and move a training of another key out of the way, into `before`."""
+    make_folder(folder)
     path = folder / CHECKPOINT
     found = _read(path)[0].get("key") if path.exists() else None
-    if folder.is_dir() and found != key:
+    if found != key:
         for path in [path for path in folder.iterdir() if path.is_file()]:
             (folder / "before").mkdir(exist_ok=True)
             path.replace(folder / "before" / path.name)

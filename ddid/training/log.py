@@ -59,7 +59,6 @@ class TrainLog:
         line = {"step": step, **means, "forward": self.forward, "backward": self.backward}
         line["seconds"] = round(time.monotonic() - self.began, 3)
         if write:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
         self._begin()
@@ -76,9 +75,8 @@ class TrainLog:
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
-    """`train_log.jsonl` of a run folder as a table, one row per line: step, loss, the task's terms,
-    gradient_norm, and forward, backward (images through the networks) and seconds since the last.
-    """
+    """`train_log.jsonl` as a table: step, loss, the task's terms, gradient_norm, and since the last
+    row forward, backward (images through the networks) and seconds."""
     path = Path(folder) / LOG
     require(path.is_file(), f"no training log {path}: train first")
     return pd.read_json(path, lines=True)

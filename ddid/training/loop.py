@@ -53,8 +53,11 @@ class Fit:
 
     def __post_init__(self) -> None:
         counts = dict.fromkeys(("steps", "log_every", "checkpoint_every"), "[1, inf)")
-        shares = {"lr": "(0, inf)", "warmup": "[0, 1)", "average": "[0, inf)"}
-        require_within("training", self, **counts, **shares)
+        sizes = {"lr": "(0, inf)", "warmup": "[0, 1)", "average": "[0, inf)", "clip": "(0, inf)"}
+        sizes |= {"weight_decay": "[0, inf)", "seed": f"[0, {2**32})"}
+        require_within("training", self, **counts, **sizes)
+        fits = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        require(fits, f"training: betas are {self.betas}, give two numbers in [0, 1)")
 
     def in_force(self) -> dict[str, Any]:
         """What the weights depend on beside these settings: precision, the launcher's own or none
@@ -220,8 +223,8 @@ def learning_rate(settings: Fit, step: int) -> float:
 
 @contextmanager
 def low_precision(modules: nn.ModuleDict, precision: str, device: torch.device) -> Iterator[None]:
-    """Within it, the modules run forwards as `precision` says; what they return is float32. Not
-    accelerate's own setting: that is one for the whole interpreter, the first to ask decides."""
+    """Within it, the modules run forwards as `precision` says and return float32; accelerate's own
+    setting would be one for the whole interpreter."""
     lowered = list(modules.values()) if precision == "bf16" else []
     autocast = torch.autocast(device.type, torch.bfloat16)
     for module in lowered:

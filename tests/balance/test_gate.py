@@ -98,7 +98,7 @@ def test_where_nobody_can_spare_a_photograph_the_last_one_is_held_out(real, tmp_
     assert train_judge(pairs, tmp_path / "few", epochs=1).held_out.shape == (1, 2)
 
 
-def test_a_trained_judge_is_taken_from_its_folder(real, tmp_path):
+def test_a_trained_judge_is_taken_from_its_folder(real, tmp_path, monkeypatch):
     steps = []
     first = train_judge(real, tmp_path, epochs=1)
     again = train_judge(real, tmp_path, lambda *_: steps.append(1), epochs=1)
@@ -107,6 +107,11 @@ def test_a_trained_judge_is_taken_from_its_folder(real, tmp_path):
     others = replace(real, images=255 - real.images)
     train_judge(others, tmp_path, lambda *_: steps.append(1), epochs=1)
     assert steps, "a judge of other people was taken"
+    steps.clear()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setattr("ddid.balance.judge.fit", lambda *_: steps.append(1))
+    train_judge(others, tmp_path, epochs=1)
+    assert steps, "a judge of another precision was taken"
 
 
 def test_with_one_camera_there_is_none_to_mistake(real, tmp_path):

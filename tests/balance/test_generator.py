@@ -45,6 +45,13 @@ def test_a_killed_run_ends_as_if_it_had_not_been(real, config, tmp_path, monkeyp
     assert seen == [3, 4], "a finished run is not trained again"
 
 
+@pytest.mark.parametrize("labels", ["pids", "camids"])
+def test_permuted_labels_are_learnt_again(real, config, tmp_path, labels):
+    first = train_generator(real, config, SHORT, tmp_path)
+    permuted = replace(real, **{labels: getattr(real, labels).flip(0)})
+    assert train_generator(permuted, config, SHORT, tmp_path).digest() != first.digest()
+
+
 def test_sigma_data_is_measured(real, config):
     measured = (real.images.float() / 127.5 - 1).std().item()
     found = started(real, config, SHORT).denoiser.sigma_data.item()

@@ -93,7 +93,7 @@ def test_a_part_of_many_images_says_nearly_the_same(monkeypatch):
     assert covered(made, many) == pytest.approx(whole, abs=0.1)
     assert max(asked) == 400
     noise = torch.randint(0, 256, (900, 3, 16, 8), dtype=torch.uint8)
-    real = ImageSet(noise, torch.arange(900), torch.zeros(900), ("",) * 900)
+    real = ImageSet(noise, torch.arange(900), torch.zeros(900, dtype=torch.int64), ("",) * 900)
     assert copy_test(real, real.take(torch.arange(9)))["copies"] == 1
 
 

@@ -134,6 +134,24 @@ def test_an_image_set_labels_identities_in_ascending_order(pictures):
     assert part.paths == (pictures[0][0], pictures[0][2])
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"images": torch.zeros(2, 3, 4, 2)},
+        {"images": torch.zeros(2, 1, 4, 2, dtype=torch.uint8)},
+        {"pids": torch.tensor([1])},
+        {"camids": torch.zeros(2)},
+        {"paths": ("a",)},
+    ],
+    ids=str,
+)
+def test_an_image_set_whose_parts_do_not_fit_is_one_sentence(wrong):
+    two = torch.ones(2, dtype=torch.int64)
+    given = {"images": torch.zeros(2, 3, 4, 2, dtype=torch.uint8), "pids": two, "camids": two}
+    with pytest.raises(InputError, match="give "):
+        ImageSet(**{**given, "paths": ("a", "b"), **wrong})
+
+
 def test_an_empty_image_set_is_one_sentence():
     with pytest.raises(InputError, match="no images to read"):
         ImageSet.read(pd.DataFrame({"path": [], "pid": [], "camid": []}), (8, 4))

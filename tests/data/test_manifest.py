@@ -89,6 +89,12 @@ def test_held_out_identities_move_whole_and_the_same_for_a_seed():
     assert any(not frame.equals(hold_out(table(), 0.5, seed=s)) for s in range(2, 6))
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, None])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(InputError, match="seed is"):
+        hold_out(table(), 0.5, seed)
+
+
 def test_one_camera_identities_are_never_held_out():
     lonely = table(identities=3, cameras=1)
     seen = table(identities=6).query("pid > 3")

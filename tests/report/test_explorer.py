@@ -172,9 +172,11 @@ def test_queries_are_found_by_difficulty(explorer, query):
         ({"model": "gpt"}, "unknown model 'gpt': choose none, twin"),
         ({"attack": "mail"}, "unknown attack 'mail'"),
         ({"side": "left"}, "unknown side 'left'"),
-        ({"query": 24}, "query is 24: give 0 to 23"),
+        ({"query": 24}, "query is 24: give a whole number, 0 to 23"),
         ({"eps": -1}, "eps is -1"),
         ({"steps": 0}, "steps is 0"),
+        ({"eps": 0.9}, "eps is 0.9: give a whole number, 0 to 255"),
+        ({"steps": "a"}, "steps is 'a'"),
         ({"epsilon": 8}, "no 'epsilon'"),
     ],
 )
