@@ -17,7 +17,7 @@ from ddid.notebook import (
 )
 
 PROFILES = NOTEBOOKS / "profiles"
-PATHS = ("out", "root", "start", "weights")  # last words of the names of parameters that are paths
+PATHS = ("out", "root", "start", "ready", "weights")  # last words of names of parameters: paths
 HUB = ("weights",)  # … or names on a model hub
 
 Plans = Mapping[str, Mapping[str, Any]]

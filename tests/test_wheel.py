@@ -42,7 +42,8 @@ def test_an_installed_wheel_brings_its_notebooks(tmp_path):
     assert made.returncode == 0, made.stderr
     mine = work / "mine" / "notebooks"
     assert sorted(path.stem for path in mine.glob("*.ipynb")) == notebook_names()
-    assert (mine / "profiles" / "demo.yaml").is_file()
+    for name in ("demo.yaml", "demo_generator/generator.safetensors"):
+        assert (mine / "profiles" / name).is_file()
     found = _ddid(target, mine, "doctor")
     assert str(mine) in found.stdout, "one's own notebooks come first"
     assert f"({len(declared_parameters(notebook_names()[0]))} parameters)" in found.stdout

@@ -97,19 +97,21 @@ def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining
         with torch.random.fork_rng([]):
             torch.manual_seed(training.seed)
             return Generator(Denoiser(ReferenceUNet(config), sigma_data), config)
-    begin = load_generator(training.start)
-    other = f"{training.start} is a generator of another architecture, other identities or cameras"
-    require(begin.config == config, f"{other}: leave generator_start empty to train one")
-    known, found = read_json(Path(training.start) / "generator.json")["people"], people(real)
+    wrong = unfit(training.start, real, config)
+    require(not wrong, f"{wrong}: leave generator_start empty to train one")
+    return load_generator(training.start)
+
+
+def unfit(folder: str | Path, real: ImageSet, config: GeneratorConfig) -> str:
+    """Why the generator in `folder` is not for these images, in words; empty where it is."""
+    if load_generator(folder).config != config:
+        return f"{folder} is a generator of another architecture, other identities or cameras"
+    known, found = read_json(Path(folder) / "generator.json")["people"], people(real)
     strange = sum(
         max(abs(a - b) for a, b in zip(known[pid], found[pid], strict=True)) > TOLERANCE
         for pid in known
     )
-    require(
-        not strange,
-        f"{training.start} was trained on other people ({strange} of {len(known)}): leave it out",
-    )
-    return begin
+    return f"{folder} was trained on other people ({strange} of {len(known)})" if strange else ""
 
 
 def people(real: ImageSet) -> dict[str, list[float]]:

@@ -11,9 +11,13 @@ from ddid.balance.generator import (
     pays_bfloat16,
     started,
     train_generator,
+    unfit,
 )
 from ddid.balance.network import GeneratorConfig
+from ddid.data import read_data
 from ddid.errors import InputError
+from ddid.notebook import NOTEBOOKS
+from ddid.street.street import StreetConfig, write_street
 
 SHORT = GeneratorTraining(steps=4, batch=8)
 
@@ -103,6 +107,17 @@ def test_a_start_of_others_is_refused(real, config, start):
         started(strangers, config, with_start)
     again = replace(real, images=(real.images.float() + 2).clamp(max=255).to(torch.uint8))
     started(again, config, with_start)  # another decoder's last digits
+
+
+@pytest.mark.slow
+def test_the_ready_generator_is_for_the_people_of_the_demo(tmp_path):
+    ready = NOTEBOOKS / "profiles" / "demo_generator"
+    assert (ready / "generator.safetensors").stat().st_size <= 8e6
+    for seed in (0, 1):
+        street = write_street(tmp_path / f"{seed}", StreetConfig(seed=seed))
+        real = read_data(street).images("train", size=(64, 32))
+        wrong = unfit(ready, real, GeneratorConfig.of(real))
+        assert wrong == "" if seed == 0 else "of another architecture, other identities" in wrong
 
 
 def test_bfloat16_needs_the_instructions(monkeypatch):
