@@ -98,6 +98,7 @@ def plan_run(
     """Checked parameters of the six notebooks, or of `only` some, in the run folder `out`; all
     checked before anything runs, so a typing error costs no training."""
     given = dict(map(parse_setting, settings))
+    require("out" not in given, "--set out has no effect: the run folder is what --out says")
     plans = plan(notebook_names(), profile, {**given, "out": str(out)})
     for name in only:
         known = any(_is_called(notebook, name) for notebook in plans)

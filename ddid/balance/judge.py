@@ -80,8 +80,8 @@ class Judge:
             for what, share in self.right().items()
             if share < BLIND
         ]
-        only, advice = " and ".join(blind), "train it longer (judge_epochs) or on larger images."
-        return f"The judge recognises only {only}, its verdicts say little: {advice}" * bool(blind)
+        advice = "so its verdicts say little: train it longer (judge_epochs) or on larger images."
+        return f"The judge recognises only {' and '.join(blind)}, {advice}" if blind else ""
 
 
 def train_judge(

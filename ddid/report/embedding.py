@@ -1,8 +1,6 @@
 """Where attacks move embeddings: clean and attacked images in one fitted UMAP projection."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from ddid.errors import require
-from ddid.files import atomic_write
 from ddid.metric.distance import normalize
 from ddid.metric.ranking import Embedded
 from ddid.model import embed
@@ -92,15 +89,3 @@ def project(under: UnderAttack, seed: int = 0, neighbors: int = 15, most: int = 
     points, moved = mapper.fit(known).embedding_, mapper.transform(attacked)
     torch.set_num_threads(threads)
     return Projection(points[: len(gallery)], points[len(gallery) :], moved, rows.numpy())
-
-
-def save_embeddings(path: str | Path, seen: Mapping[str, UnderAttack]) -> None:
-    """Write `MODEL.gallery`, `MODEL.clean` and `MODEL.attacked` of each model, float32 (·, D), as
-    an npz file that needs no pickle."""
-    arrays = {
-        f"{name}.{part}": getattr(under, part).embeddings.numpy()
-        for name, under in seen.items()
-        for part in ("gallery", "clean", "attacked")
-    }
-    with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, **arrays)

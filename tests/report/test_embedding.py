@@ -7,7 +7,7 @@ import torch
 from ddid.attack.budget import Budget
 from ddid.errors import InputError
 from ddid.metric.ranking import Embedded
-from ddid.report.embedding import UnderAttack, project, save_embeddings
+from ddid.report.embedding import UnderAttack, project
 from ddid.report.robustness import Plan
 
 
@@ -47,14 +47,6 @@ def test_an_empty_budget_moves_nothing(subject):
     under = UnderAttack.of(subject, "fna", Plan(budget=Budget(eps=0, steps=2)))
     assert torch.equal(under.images, subject.query_images)
     assert torch.equal(under.clean.embeddings, under.attacked.embeddings)
-
-
-def test_embeddings_survive_the_file(under, tmp_path):
-    save_embeddings(tmp_path / "embeddings.npz", {"none": under})
-    read = dict(np.load(tmp_path / "embeddings.npz", allow_pickle=False))
-    assert set(read) == {"none.gallery", "none.clean", "none.attacked"}
-    assert np.array_equal(read["none.attacked"], under.attacked.embeddings.numpy())
-    assert [path.name for path in tmp_path.iterdir()] == ["embeddings.npz"]
 
 
 @pytest.mark.slow  # UMAP compiles
