@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -261,10 +262,11 @@ def test_a_damaged_record_is_one_sentence(tmp_path, content):
         run_profile("toy", root, only=["01"])
 
 
-def test_what_is_left_of_the_first_demo_is_what_its_notebooks_say(tmp_path):
-    root = tmp_path / "run"
+def test_the_notebooks_of_the_demo_together_take_what_the_readme_says(tmp_path):
+    root, readme = tmp_path / "run", Path(__file__).parents[1] / "README.md"
+    said = re.search(r"(about \d+ minutes) on two CPU", readme.read_text(encoding="utf-8"))[1]
     clock = pipeline._Clock(plan_run("demo", root), root)
-    assert clock.headline() == "notebook 1 of 6, about 20 minutes left"
+    assert clock.headline() == f"notebook 1 of 6, {said} left"
     clock = pipeline._Clock(plan_run("demo", root, ["refit_steps=1"]), root)
     assert clock.headline() == "notebook 1 of 6, time left unknown: first run of its kind here"
 
