@@ -284,6 +284,7 @@ def test_an_attack_of_the_library_has_an_identity_of_its_own(monkeypatch):
     assert len(set(digests.values())) == len(names) > 1
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same(tmp_path):
     import subprocess
 
