@@ -204,10 +204,12 @@ def test_an_earlier_run_is_never_overwritten_unasked(tmp_path):
 
 @pytest.mark.slow
 def test_a_file_beside_the_data_shadows_no_package(notebooks, tmp_path, monkeypatch):
-    write_notebook(notebooks, "01_one", 'out = ""\nseed = 0', "import kornia")
+    told = "import kornia, pathlib\npathlib.Path(out, 'told.txt').write_text(kornia.__file__)"
+    write_notebook(notebooks, "01_one", 'out = ""\nseed = 0', told)
     (tmp_path / "kornia.py").write_text("raise ValueError('run by who only has data here')")
     monkeypatch.chdir(tmp_path)
-    run_profile("toy", tmp_path / "run", only=["01"])
+    root = run_profile("toy", tmp_path / "run", only=["01"])
+    assert "site-packages" in (root / "told.txt").read_text()
 
 
 @pytest.mark.slow
