@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -71,6 +71,7 @@ def is_sound(data: Data, folder: Path) -> bool:
 
 @many
 @given(content=st.binary(max_size=200))
+@example(content=b"a.jpg,1\n./b.jpg,2\n")  # is read
 def test_any_bytes_as_a_manifest(folder, content):
     for text in (content, b"path,pid\n" + content):
         data = read_bytes(folder, text)
