@@ -35,32 +35,37 @@ class Picks(NamedTuple):
 
 
 class References:
-    """Real images by identity and camera, and the colours of each camera."""
+    """Real images by identity and camera, and what each camera makes of them."""
 
     def __init__(self, real: ImageSet, config: GeneratorConfig, device: torch.device) -> None:
-        """Measure the cameras' colours."""
+        """Measure the cameras."""
         size, found = (config.height, config.width), tuple(real.images.shape[2:])
         require(found == size, f"references are of {found} pixels: read images of {size}")
         self.images, self.device, self.config = real.images, device, config
         self.identity, self.camera = config.labels(real.pids, real.camids)
         self.persons = Groups(self.identity, config.nulls[0])
         self.places = Groups(self.camera, config.nulls[1])
-        self.mean, self.spread = (part.to(device) for part in self._colours())
+        self.mean, self.spread, self.views = (part.to(device) for part in self._cameras())
 
-    def _colours(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (C + 1, 3, 1, 1) of each camera; the last of all images."""
+    def _cameras(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each camera, and last of all images, the mean and standard deviation of the colours,
+        (C + 1, 3, 1, 1), and what it sees on average (C + 1, 3, H, W)."""
         height, width = self.images.shape[-2:]
         top, left = int(MIDDLE[0] * height), int(MIDDLE[1] * width)
         sums = torch.zeros(self.config.nulls[1] + 1, 2, 3, dtype=torch.float64)
+        views = torch.zeros(len(sums), 3, height, width, dtype=torch.float64)
         for images, camera in zip(self.images.split(256), self.camera.split(256), strict=True):
-            middle = centre(to_unit(images[..., top : height - top, left : width - left]))
+            shown = centre(to_unit(images))
+            views.index_add_(0, camera, shown.double())
+            middle = shown[..., top : height - top, left : width - left].contiguous()
             moments = torch.stack([middle.mean((2, 3)), middle.square().mean((2, 3))], 1)
             sums.index_add_(0, camera, moments.double())
         counts = torch.bincount(self.camera, minlength=len(sums))
-        sums[-1], counts[-1] = sums.sum(0), len(self.images)
-        moments = (sums / counts.clamp(min=1)[:, None, None]).float()
-        mean, square = moments[..., None, None].unbind(1)
-        return mean, (square - mean**2).clamp(min=1e-4).sqrt()
+        sums[-1], views[-1], counts[-1] = sums.sum(0), views.sum(0), len(self.images)
+        counts = counts.clamp(min=1)[:, None, None]
+        mean, square = (sums / counts).float()[..., None, None].unbind(1)
+        spread = (square - mean**2).clamp(min=1e-4).sqrt()
+        return mean, spread, (views / counts[..., None]).float()
 
     def show(self, rows: Tensor) -> Tensor:
         """Images (B, 3, H, W) at `rows`, centred, on the device."""
@@ -70,10 +75,6 @@ class References:
         """Images at `rows` less their cameras' colours: about mean 0, standard deviation 1."""
         camera = self.camera[rows]
         return (self.show(rows) - self.mean[camera]) / self.spread[camera]
-
-    def matched(self, rows: Tensor, camera: Tensor) -> Tensor:
-        """Images at `rows`, centred, in the colours of other cameras (B,)."""
-        return self.stripped(rows) * self.spread[camera] + self.mean[camera]
 
     def place(self, rows: Tensor) -> Tensor:
         """Images at `rows` as views of a camera: its colours stay."""

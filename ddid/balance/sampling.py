@@ -56,11 +56,11 @@ class Sampling:
     """How images are drawn. Our choices but for Heun's solver [summary: EDM, σ from 80 down]."""
 
     way: str = "translation"
-    """`translation` starts from an image of the person in the camera's colours, noised, and shows
-    it; `references`, from noise, shows images of person and place; `labels` shows nothing."""
+    """`translation` starts from what the camera sees on average, noised, and shows an image of the
+    person to translate; `references`, from noise, two other images; `labels` shows nothing."""
     steps: int = 5
     identity_weight: float = 1.0  # how strongly a sample follows its person; 1: unguided
-    camera_weight: float = 2.0  # … its camera
+    camera_weight: float = 1.5  # … its camera
     sigma_max: float = 5.0  # a translation keeps what this leaves; training seldom has more
     sigma_min: float = 1.0  # last level asked: below it coarse steps leave their noise; EDM 0.002
     batch: int = 64
@@ -95,7 +95,7 @@ def draw_images(
     start = torch.stack([torch.randn(shape, generator=g) for g in noise]).to(told.source)
     start = sampling.sigma_max * start
     if sampling.way == "translation":
-        start = start + references.matched(picks.source, told.camera)
+        start = start + references.views[told.camera]
     nothing = told.blank(config.nulls)
     told = told._replace(**{part: getattr(nothing, part) for part in WAYS[sampling.way]})
     sigmas = karras_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max)

@@ -20,13 +20,16 @@ def test_stripping_undoes_a_cameras_colours(real, config):
     assert (one.show(rows) - two.show(rows)).abs().max() > 0.2
 
 
-def test_matching_gives_the_colours_of_the_camera(references, real):
-    rows = (real.camids == 1).nonzero()[:, 0]
-    found = references.matched(rows, torch.ones_like(rows))
-    middle = found[:, :, 1:15, 2:6]
-    assert torch.allclose(middle.mean((0, 2, 3)), references.mean[1].flatten(), atol=1e-4)
-    back = references.matched(rows, references.camera[rows])
-    assert torch.allclose(back, references.show(rows), atol=1e-5)
+def test_cameras_are_their_images_means(references, real):
+    for camera in references.camera.unique().tolist():
+        shown = references.show((references.camera == camera).nonzero()[:, 0])
+        assert torch.allclose(references.views[camera], shown.mean(0), atol=1e-5)
+        middle = shown[:, :, 1:15, 2:6].transpose(0, 1).flatten(1)
+        assert torch.allclose(references.mean[camera].flatten(), middle.mean(1), atol=1e-4)
+        wanted = middle.std(1, correction=0)
+        assert torch.allclose(references.spread[camera].flatten(), wanted, atol=1e-3)
+    everything = references.show(torch.arange(len(real)))
+    assert torch.allclose(references.views[-1], everything.mean(0), atol=1e-5)
 
 
 def test_references_show_the_person_elsewhere_and_the_place_with_another(references, plan, real):

@@ -110,11 +110,23 @@ def test_images_do_not_depend_on_the_batch(generator, references, plan):
 
 def test_a_translation_from_almost_no_noise_is_its_start(generator, references, plan):
     faint = replace(FAST, camera_weight=1.0, sigma_max=2e-3, sigma_min=1e-3)
-    picks = references.choose(plan)
-    camera = references.config.labels(picks.source * 0 + 3, torch.tensor(plan["camid"].tolist()))[1]
-    start = references.matched(picks.source, camera) * 127.5 + 127.5
+    camera = references.sampling(plan, references.choose(plan)).camera
+    start = references.views[camera] * 127.5 + 127.5
     found = draw_images(generator, references, plan, faint)
     assert (found - start.clamp(0, 255)).abs().max() < 3
+
+
+def test_another_source_makes_another_translation(generator, references, plan, monkeypatch):
+    one, picks = draw_images(generator, references, plan, FAST), references.choose(plan)
+    other = picks._replace(source=picks.person)
+    monkeypatch.setattr(references, "choose", lambda rows: other)
+    changed = (draw_images(generator, references, plan, FAST) != one).flatten(1).any(1)
+    assert torch.equal(changed, picks.source != picks.person)
+    # from noise the source is hidden
+    noise = replace(FAST, way="references")
+    one = draw_images(generator, references, plan, noise)
+    monkeypatch.setattr(references, "choose", lambda rows: picks)
+    assert torch.equal(one, draw_images(generator, references, plan, noise))
 
 
 def test_labels_alone_see_no_image(generator, references, plan, real, config):
