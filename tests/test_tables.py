@@ -69,6 +69,20 @@ def test_seeds_become_mean_and_spread_in_the_first_domain(results):
     ]  # fmt: skip
 
 
+def test_measures_are_means_and_spreads_of_what_was_measured(results):
+    rows = [
+        ("paste", 0, "identity", 0.9),
+        ("paste", 1, "identity", 0.8),
+        ("paste", 1, "gain", 8.66),
+        ("nothing", 0, "clean", 60),
+    ]
+    names = ["generator", "seed", "metric", "value"]
+    pd.DataFrame(rows, columns=names).to_csv(results / "generator.csv", index=False)
+    assert table(results, "generator measures identity gain") == [
+        "| generator | identity | gain |", "|---|---|---|", "| paste | 0.85 ± 0.071 | 8.66 |",
+    ]  # fmt: skip
+
+
 def test_attacks_that_a_file_lacks_are_left_out(results):
     assert table(results, "defenses away")[0] == "| recipe | clean | fna | sma |"
 
