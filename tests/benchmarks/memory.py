@@ -1,7 +1,7 @@
 """Peak memory of every step of both phases on a set of MSMT17's size, beside twice its pixels."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -34,13 +34,13 @@ LARGE, SMALL = (126_000, 10_000), (640, 64)  # images, identities; the small set
 MIB = 3 * SIZE[0] * SIZE[1] / 2**20  # of an image
 
 
-def rows(large: tuple[int, int] = LARGE, steps: Iterable[str] | None = None) -> list[Row]:
-    """What some steps, or all, take on the large set beyond what they take on a small one.
+def rows(large: tuple[int, int] = LARGE) -> list[Row]:
+    """What each step takes on the large set beyond what it takes on a small one.
 
     What an attack makes of all images is as large again as they are.
     """
     found = []
-    for name in STEPS if steps is None else steps:
+    for name in STEPS:
         peaks = [_peak(name, *size) for size in (large, SMALL)]
         floor = 2 * MIB * (large[0] - SMALL[0])
         what = f"{name}, {large[0]:,} images of {large[1]:,}, MiB beside twice the pixels"

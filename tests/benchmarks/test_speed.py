@@ -9,7 +9,7 @@ from tests.benchmarks.timing import compare
 
 # Of twice the pixels. A copy more than there is would add 0.5; what is above 1 here is less on the
 # full set, where what does not grow with it weighs an eighth.
-MOST = {"bias": 0.9, "generator": 0.9, "gate": 1.5, "held_out": 1.1}
+MOST = {"bias": 0.9, "generator": 0.9, "gate": 1.4, "held_out": 1.1}
 MOST |= {"defence": 0.9, "learnt_attacks": 0.9}
 
 
@@ -39,13 +39,8 @@ def test_reading_again_is_quick():
 
 @pytest.mark.slow
 def test_no_step_takes_more_than_twice_the_pixels_and_its_networks():
-    def above(steps):
-        measured = memory.rows((16_000, 1300), steps)
-        found = {row["what"].split(",")[0]: row["ratio"] for row in measured}
-        return {name: ratio for name, ratio in found.items() if ratio > MOST[name]}
-
-    # beside other work a peak is now and then larger by chance: above is what is so twice
-    assert above(above(memory.STEPS)) == {}
+    found = {row["what"].split(",")[0]: row["ratio"] for row in memory.rows((16_000, 1300))}
+    assert {name for name, ratio in found.items() if ratio > MOST[name]} == set(), found
 
 
 @pytest.mark.slow
