@@ -129,7 +129,9 @@ def _array(value: Any) -> list[str]:
     if hasattr(value, "numel"):
         import torch
 
-        value = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        flat = value.detach().cpu().contiguous().flatten()
+        flat = flat.as_strided(flat.shape, (1,))  # torch leaves a single element any stride
+        value = flat.view(torch.uint8).numpy()
     return [*kind, _digest(np.ascontiguousarray(value))]
 
 

@@ -4,5 +4,5 @@ import numpy as np
 
 
 def seed_of(*words: int) -> int:
-    """A seed below 2³² from non-negative numbers; (1, 2) and (2, 1) give different ones."""
+    """A seed below 2³² from non-negative numbers: their order counts, zeros at the end do not."""
     return int(np.random.SeedSequence(words).generate_state(1)[0])

@@ -257,6 +257,7 @@ def test_names_and_values_do_not_run_together():
 def test_tensors_count_by_value_not_by_layout():
     square = torch.arange(6).reshape(2, 3)
     assert identity(x=square.T.contiguous().T) == identity(x=square)
+    assert identity(x=square[:1][:, 0]) == identity(x=torch.tensor([0]))  # one element, stride 3
     assert identity(x=np.int64(3)) == identity(x=np.int64(3))
 
 

@@ -101,7 +101,9 @@ def train_judge(
     for what, names in {"identity": real.pids, "camera": real.camids}.items():
         told = names.where(~held, -1)
         classes = told[told >= 0].unique()
-        if what == "identity" or len(classes) > 1:
+        alone = "only one person is left to train a judge on: give images of two people or more"
+        require(what == "camera" or len(classes) > 1, alone)
+        if len(classes) > 1:
             settings = (Path(folder) / what, progress, epochs, seed)
             experts[what] = Expert(train_classifier(real.images, told, *settings), classes)
     thumbs = thumbnails(real.images)
@@ -137,7 +139,7 @@ class JudgeTask:
         batches = pk_batches(labels, *shape, self.steps, seed)
         self.rows, self.labels = rows[batches], labels[batches].to(self.device)
         with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.net = ReIDNet(ModelConfig(self.classes, "resnet-tiny", height, width))
         self.modules = nn.ModuleDict({"net": self.net}).to(self.device)
         self.counted = [self.net]

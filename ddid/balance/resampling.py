@@ -40,7 +40,7 @@ def balanced(
     """The training set with what phase 1 adds: generated images that pass the gate, if any.
 
     Args:
-        train: real images of at least two cameras.
+        train: real images of at least two people, their cameras known.
         out: folder of generator, judge and images.
         progress: told what is done; `ddid.progress.progress_bars()` draws it.
         delta1, delta2: fewest images of an identity, largest share of them from one camera.
@@ -53,19 +53,18 @@ def balanced(
     plan = resampling_plan(manifest, Thresholds(delta1, delta2), seed)
     if plan.empty:
         return train
-    height, width = train.images.shape[2:]
     config = GeneratorConfig.of(train)
     training = GeneratorTraining(steps=steps, seed=seed)
+    gate = Gate(train_judge(train, folder / "judge", progress, seed=seed))
     generator = train_generator(train, config, training, folder / "generator", progress)
     references = References(train, config, generator.denoiser.sigma_data.device)
-    gate = Gate(train_judge(train, folder / "judge", progress, seed=seed))
     drafts = resample(
         generator, references, plan, folder / "synthetic", Sampling(), gate, progress=progress
     )
     made = drafts[drafts["verdict"] == KEPT]
     if made.empty:
         return train
-    added = ImageSet.read(made, (height, width))
+    added = ImageSet.read(made, (config.height, config.width))
     return ImageSet(
         torch.cat([train.images, added.images]),
         torch.cat([train.pids, added.pids]),

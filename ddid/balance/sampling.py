@@ -61,7 +61,7 @@ class Sampling:
     steps: int = 5
     identity_weight: float = 1.0  # how strongly a sample follows its person; 1: unguided
     camera_weight: float = 1.5  # … its camera
-    sigma_max: float = 5.0  # a translation keeps what this leaves; training seldom has more
+    sigma_max: float = 5.0  # where sampling starts; in training it is seldom higher
     sigma_min: float = 1.0  # last level asked: below it coarse steps leave their noise; EDM 0.002
     batch: int = 64
 

@@ -42,7 +42,7 @@ class TrainConfig(Fit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_within("training", self, identities="[1, inf)", images_per_identity="[1, inf)")
+        require_within("training", self, identities="[2, inf)", images_per_identity="[1, inf)")
         _ = self.budget  # refuses what is impossible here, not in the first step
 
     @property
@@ -111,7 +111,7 @@ class Defence:
         name = config.backbone if backbone is None else OWN
         shape = ModelConfig(len(train_set.classes), name, height, width)
         with torch.random.fork_rng([]):
-            torch.manual_seed(config.seed)
+            torch.default_generator.manual_seed(config.seed)
             net = ReIDNet(shape, config.weights, backbone).to(self.device)
             judge = Discriminator(net.width).to(self.device) if recipe.discriminator else None
         self.learner = Learner(recipe, net, config.budget, judge, source)

@@ -41,12 +41,9 @@ class Fit:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 10.0  # largest Euclidean norm of a step's gradient
-    # Keep a moving average of the weights: the steps in which it forgets one half, as a share of
-    # the steps done so far; 0 keeps the last weights.
+    # Half-life of the moving average that is kept, as a share of the steps done; 0: last weights.
     average: float = 0.0
-    # `no` or `bf16` (networks run in bfloat16, losses stay in float32); empty for what
-    # `accelerate launch` says, which is `no` without it.
-    precision: str = ""
+    precision: str = ""  # `no`, `bf16` (losses stay in float32); empty: the launcher's or `no`
     log_every: int = 10
     checkpoint_every: int = 100
     seed: int = 0
@@ -60,17 +57,20 @@ class Fit:
         require(fits, f"training: betas are {self.betas}, give two numbers in [0, 1)")
 
     def in_force(self) -> dict[str, Any]:
-        """What the weights depend on beside these settings: precision, the launcher's own or none
-        other, and processes."""
-        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "")
-        found = self.precision or launched or "no"
+        """What weights also depend on: precision, the launcher's or none other, and processes."""
+        found = self.precision or launched() or "no"
         require(found in ("no", "bf16"), f"precision is {found!r}: choose 'no' or 'bf16'")
         require(
-            launched in ("", found),
-            f"precision is {found!r} but `accelerate launch` was told {launched!r}: leave "
+            launched() in ("", found),
+            f"precision is {found!r} but `accelerate launch` was told {launched()!r}: leave "
             "`precision` empty",
         )
         return {"precision": found, "processes": Accelerator().num_processes}
+
+
+def launched() -> str:
+    """The precision that `accelerate launch` was told; empty without it."""
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "")
 
 
 class Task(Protocol):
@@ -95,7 +95,8 @@ def is_trained(folder: Path, key: str) -> bool:
     """Whether `folder` holds what training under this key ends with."""
     path = folder / TRAINED
     known = read_json(path) if path.is_file() else {}
-    return known.get("key") == key and known["result"] == _result(folder, known["result"])
+    kept = known.get("result", {})
+    return known.get("key") == key and kept == _result(folder, kept)
 
 
 def _result(folder: Path, names: Iterable[str]) -> dict[str, str]:

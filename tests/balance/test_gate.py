@@ -123,6 +123,13 @@ def test_with_one_camera_there_is_none_to_mistake(real, tmp_path):
         train_judge(real, tmp_path, epochs=0)
 
 
+def test_a_judge_of_one_person_is_refused(real, tmp_path):
+    one, two = real.take(real.pids == 3), real.take(torch.tensor([0, 8]))  # an image of each
+    for few in (one, two):
+        with pytest.raises(InputError, match="only one person"):
+            train_judge(few, tmp_path, epochs=1)
+
+
 def test_accepted_shares_count_each_wanted_draft_once():
     rows = [(1, 0, KEPT), (1, 0, IDENTITY), (1, 1, KEPT), (2, 0, CAMERA), (2, 1, CAMERA)]
     drafts = pd.DataFrame(rows, columns=["pid", "attempt", "verdict"])

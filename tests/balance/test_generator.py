@@ -1,21 +1,28 @@
 """The generator learns, resumes exactly, and starts only from one made for the same people."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from ddid.balance.edm import Denoiser
 from ddid.balance.generator import (
     GeneratorTask,
     GeneratorTraining,
+    measure_speed,
     pays_bfloat16,
     started,
     train_generator,
     unfit,
 )
-from ddid.balance.network import GeneratorConfig
+from ddid.balance.network import GeneratorConfig, ReferenceUNet
+from ddid.balance.references import References
+from ddid.balance.sampling import Sampling
 from ddid.data import read_data
 from ddid.errors import InputError
+from ddid.files import read_json, write_json
 from ddid.notebook import NOTEBOOKS
 from ddid.street.street import StreetConfig, write_street
 
@@ -74,13 +81,49 @@ def test_the_loss_falls(real, config):
     assert sum(losses[-15:]) < 0.9 * sum(losses[:15])
 
 
-def test_no_pixel_of_a_training_image_is_in_the_weights(real, config, tmp_path):
-    train_generator(real, config, SHORT, tmp_path / "a")
-    other = replace(real, images=real.images.roll(1, 0)[:, [1, 2, 0]])
-    task = GeneratorTask(other, started(other, config, SHORT), SHORT, torch.device("cpu"))
-    learnt = {name for name, _ in task.net.named_parameters()}
-    assert {name for name, _ in task.net.named_buffers()} == {"sigma_data"}
-    assert learnt.isdisjoint({"sigma_data"})
+def test_the_file_has_the_networks_weights_and_nothing_of_the_images(real, config, tmp_path):
+    train_generator(real, config, SHORT, tmp_path)
+    kept = {n: tuple(x.shape) for n, x in load_file(tmp_path / "generator.safetensors").items()}
+    network = Denoiser(ReferenceUNet(config), 0.5)
+    assert kept == {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    assert {name for name, _ in network.named_buffers()} == {"sigma_data"}
+
+
+def test_the_rarely_photographed_are_drawn_more_often_than_their_share(real, config, monkeypatch):
+    drawn = []
+    told = References.training
+    monkeypatch.setattr(
+        References,
+        "training",
+        lambda self, rows, draw: drawn.append(rows) or told(self, rows, draw),
+    )
+    few = real.take(torch.cat([torch.arange(8), torch.arange(8, 24, 8)]))  # 8, 1 and 1 images
+    training = replace(SHORT, batch=4000)
+    GeneratorTask(few, started(few, config, training), training, torch.device("cpu")).draw(0)
+    shares = torch.bincount(few.labels[drawn[0]]) / 4000
+    wanted = torch.tensor([8.0, 1.0, 1.0]).sqrt()
+    assert torch.allclose(shares, wanted / wanted.sum(), atol=0.03)
+
+
+@pytest.mark.parametrize("launched", ["no", "bf16"])
+def test_under_a_launcher_its_precision_is_in_force(launched, real, config, tmp_path, monkeypatch):
+    other = launched == "no"  # what the hardware would choose
+    monkeypatch.setattr("ddid.balance.generator.pays_bfloat16", lambda _: other)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    cpu = torch.device("cpu")
+    assert SHORT.fit(cpu).in_force()["precision"] == launched
+    train_generator(real, config, SHORT, tmp_path)
+    assert min(measure_speed(real, config, SHORT, Sampling())) > 0
+
+
+def test_notes_without_people_do_not_fit(real, config, start):
+    path = Path(start) / "generator.json"
+    assert unfit(start, real, config) == ""
+    for lacking in (True, False):
+        notes = read_json(path)
+        notes["people"].pop("3") if lacking else notes.pop("people")
+        write_json(path, notes)
+        assert "other people" in unfit(start, real, config)
 
 
 @pytest.fixture

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from ddid.attack.seen import sma
+from ddid.balance.generator import GeneratorTraining, started
+from ddid.balance.judge import JudgeTask
+from ddid.balance.network import GeneratorConfig
 from ddid.defense.fnes import FNES
 from ddid.defense.losses import identity_terms
 from ddid.defense.meta import Meta
 from ddid.defense.recipes import batch_attacks, find_recipe
-from ddid.defense.training import TrainConfig, train, training_key
+from ddid.defense.training import Defence, TrainConfig, train, training_key
 from ddid.errors import InputError
 from ddid.files import read_json
 from ddid.model import ModelConfig, ReIDNet
@@ -156,8 +159,10 @@ def test_the_launchers_precision_counts(colours, short, monkeypatch):
 
 
 def test_a_batch_with_one_identity_is_refused(colours, short, tmp_path):
-    with pytest.raises(InputError, match="at least 2"):
-        train("metric_at", colours, replace(short, identities=1), tmp_path)
+    with pytest.raises(InputError, match="identities"):
+        replace(short, identities=1)
+    with pytest.raises(InputError, match="2 to 1 identities"):
+        train("metric_at", colours.take(colours.pids == colours.pids[0]), short, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -205,3 +210,12 @@ def test_editing_an_attack_that_no_recipe_uses_trains_nothing_again(colours, sho
     assert [training_key(recipe, colours, short) for recipe in trained] == keys
     monkeypatch.setattr(objectives, "gap", lambda guides, target: None)
     assert training_key(trained[0], colours, short) != keys[0]
+
+
+def test_no_gpu_is_seeded_for_the_caller(colours, short, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    Defence(find_recipe("ddid"), colours, short)
+    JudgeTask(colours.images, colours.pids, 1, 0)
+    started(colours, GeneratorConfig.of(colours), GeneratorTraining())
+    assert not seeded

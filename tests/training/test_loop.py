@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ddid.errors import InputError
+from ddid.files import write_json
 from ddid.training import Fit, fit, is_trained, read_log
-from ddid.training.loop import Loop, learning_rate
+from ddid.training.loop import TRAINED, Loop, learning_rate
 
 SHORT = Fit(steps=7, lr=0.1, log_every=1, checkpoint_every=2)
 
@@ -104,6 +105,8 @@ def test_a_finished_folder_knows_its_key(tmp_path):
     trained(tmp_path)
     assert is_trained(tmp_path, "k")
     assert not is_trained(tmp_path, "other")
+    write_json(tmp_path / TRAINED, {"key": "k"})
+    assert not is_trained(tmp_path, "k"), "a damaged note"
 
 
 def turn_a_bit(path):
