@@ -99,6 +99,19 @@ def test_gains_with_queries_say_where_the_interval_excludes_zero(results):
     assert line == "| mine | **+3.0** [+1.0, +5.0] | +3.0 [-1.0, +5.0] |"
 
 
+def test_gains_in_the_other_domain_are_of_its_rows_alone(results):
+    names = ["recipe", "over", "domain", "attack", "gain", "low", "high", "pairs"]
+    rows = [
+        ("mine", "none", where, "clean", g, 1.0, 5.0, 3)
+        for where, g in (("home", 3.0), ("away", 2.0))
+    ]
+    pd.DataFrame(rows, columns=names).to_csv(results / "defenses_gains.csv", index=False)
+    for view, gain in zip(("gains", "gains_away"), ("+3.0", "+2.0"), strict=True):
+        assert table(results, f"defenses {view} none")[2:] == [
+            f"| mine | **{gain}** [+1.0, +5.0] |"
+        ]
+
+
 def test_identities_under_attack_are_averaged_over_the_attacks_first(results):
     head, _, none, _ = table(results, "defenses identities")
     assert "spread, attacked" in head
