@@ -18,16 +18,16 @@ CURVES = {
 
 @paper_style
 def learning_curves(logs: Mapping[str, pd.DataFrame], smooth: int = 3) -> Drawn:
-    """One panel per curve that any recipe logged, one line per recipe.
+    """One panel per curve that any recipe logged, or the loss if none did, one line per recipe.
 
     Running means over {smooth} log lines of the training batches. A discriminator near chance
     (grey line) cannot tell attacked features from clean ones, which is what the encoder wants.
 
     Args:
-        logs: recipe name → training log with a column `step` and any of `CURVES`.
+        logs: recipe name → training log with columns `step`, `loss` and any of `CURVES`.
         smooth: length of the running mean, in log lines.
     """
-    shown = [name for name in CURVES if any(name in log for log in logs.values())]
+    shown = [n for n in CURVES if any(n in log for log in logs.values())] or ["loss"]
     parts = [
         log.set_index("step")[[n for n in shown if n in log]]
         .rolling(smooth, min_periods=1)
@@ -41,7 +41,9 @@ def learning_curves(logs: Mapping[str, pd.DataFrame], smooth: int = 3) -> Drawn:
         col="curve", col_order=shown, kind="line", height=2.1, facet_kws={"sharey": False},
     )  # fmt: skip
     for name, ax in grid.axes_dict.items():
-        ax.set(title=CURVES[name], ylabel="", ylim=(0, 1.02 if "accuracy" in name else None))
+        ax.set(
+            title=CURVES.get(name, name), ylabel="", ylim=(0, 1.02 if "accuracy" in name else None)
+        )
         if name == "discriminator_accuracy":
             ax.axhline(0.5, color=style.NEUTRAL, linewidth=0.8)
     return grid.figure, {"smooth": smooth}

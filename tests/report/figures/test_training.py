@@ -17,6 +17,13 @@ def test_curves_show_each_recipe_where_it_logged():
     assert drawn[2] == [[0.9, 0.6, 0.5], [0.5, 0.5]]
 
 
+def test_recipes_without_clean_images_show_their_loss():
+    log = pd.DataFrame({"step": [1, 2], "loss": [4.0, 3.0], "attacked_cls": [3.0, 2.0]})
+    (ax,) = learning_curves({"goat": log}, smooth=1).axes
+    assert ax.get_title() == "loss"
+    assert list(ax.lines[0].get_ydata()) == [4.0, 3.0]
+
+
 def test_panel_shows_every_image_with_its_target():
     images = {name: torch.full((3, 8, 4), value) for name, value in (("clean", 0.5), ("far", 0.6))}
     targets = {"clean": torch.tensor([0.9, 0.1]), "far": torch.tensor([0.7, 0.3])}
