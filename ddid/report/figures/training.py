@@ -40,11 +40,9 @@ def learning_curves(logs: Mapping[str, pd.DataFrame], smooth: int = 3) -> Drawn:
         pd.concat(parts).reset_index(), x="step", y="value", hue="recipe", style="recipe",
         col="curve", col_order=shown, kind="line", height=2.1, facet_kws={"sharey": False},
     )  # fmt: skip
-    for name, ax in grid.axes_dict.items():
-        ax.set(
-            title=CURVES.get(name, name), ylabel="", ylim=(0, 1.02 if "accuracy" in name else None)
-        )
-        if name == "discriminator_accuracy":
+    for n, ax in grid.axes_dict.items():
+        ax.set(title=CURVES.get(n, n), ylabel="", ylim=(0, 1.02 if "accuracy" in n else None))
+        if n == "discriminator_accuracy":
             ax.axhline(0.5, color=style.NEUTRAL, linewidth=0.8)
     return grid.figure, {"smooth": smooth}
 
