@@ -49,9 +49,8 @@ def split_rows(
     order, to meta-train until it holds half of the images. InputError for a single group."""
     groups = {"identity": labels, "camera": camids, "random": torch.arange(len(labels))}[split]
     _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
-    require(
-        len(sizes) > 1, f"a batch with one {split} cannot be split by {split}: take another key"
-    )
+    alone = f"a batch with one {split} cannot be split by {split}: take another key"
+    require(len(sizes) > 1, alone)
     order = torch.randperm(len(sizes), generator=generator)
     before = sizes[order].cumsum(0) - sizes[order]
     in_test = torch.empty_like(sizes, dtype=torch.bool)

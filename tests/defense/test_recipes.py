@@ -111,6 +111,9 @@ def test_a_name_switches_modules_on_and_off():
     base, whole = find_recipe("metric_at"), find_recipe("ddid")
     assert find_recipe("metric_at+fnes") == replace(base, name="metric_at+fnes", fnes=FNES())
     assert find_recipe("ddid-meta") == replace(whole, name="ddid-meta", meta=None)
+    halves = find_recipe("half_batches")
+    built = find_recipe("metric_at+halves")
+    assert replace(built, name="half_batches", idea=halves.idea, ours=halves.ours) == halves
     built = find_recipe("metric_at+fnes+discriminator+meta")
     assert replace(built, name="ddid", idea=whole.idea, ours=whole.ours) == whole
 

@@ -1,7 +1,8 @@
 """The registry: every module here lists its `RECIPES`, and a name may change one.
 
 `metric_at+fnes`, `ddid-meta`: a module switched on or off. `metric_at-eps10`, `metric_at-steps6`:
-another inner attack. `ddid+ema`: a moving average of the weights. Several may follow each other.
+another inner attack. `ddid+ema`: a moving average of the weights. Several may follow each other:
+`ddid-meta+halves` keeps the half batches of self-meta learning, without its look ahead.
 """
 
 import importlib
@@ -9,12 +10,12 @@ import pkgutil
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from ddid.attack import find_attack
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Craft, Meta
-from ddid.defense.recipe import Recipe
+from ddid.defense.recipe import Part, Recipe
 from ddid.errors import require
 
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -24,6 +25,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "-discriminator": {"discriminator": 0.0},
     "+meta": {"meta": Meta()},
     "-meta": {"meta": None},
+    "+halves": {"by_half": get_args(Part)},
     "+ema": {"average": 0.05},  # our choice: after 300 steps it forgets one half in 15
 }
 GRAMMAR = f"followed by {', '.join(SWITCHES)}, -epsN or -stepsN"

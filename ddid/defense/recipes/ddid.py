@@ -30,8 +30,7 @@ def control(name: str, *parts: Part) -> Recipe:
     """Metric AT with these parts of the step kept within halves of the batch."""
     words = ", ".join(parts)
     idea = f"Batches count as two halves for {words}, as in self-meta learning; no look ahead."
-    ours = "A control of ours."
-    return replace(METRIC_AT, name=name, idea=idea, ours=ours, by_half=parts)
+    return replace(METRIC_AT, name=name, idea=idea, ours="A control of ours.", by_half=parts)
 
 
 RECIPES = [
