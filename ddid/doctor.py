@@ -9,10 +9,11 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from ddid.data import read_data
 from ddid.errors import InputError
 from ddid.notebook import NOTEBOOKS, declared_parameters, environment, notebook_names
+from ddid.progress import progress_bars
 
 
 def examine(data_root: str = "") -> list[str]:
-    """Findings as sentences; also on the data set or manifest `data_root` if there is one."""
+    """Findings as sentences; also on the images of the data set or manifest `data_root`, if any."""
     about = environment()
     try:
         kernel = KernelSpecManager().get_kernel_spec("python3").resource_dir
@@ -32,7 +33,7 @@ def examine(data_root: str = "") -> list[str]:
 
 
 def _data(root: str) -> list[str]:
-    data = read_data(root)
+    data = read_data(root, skip_broken=True, progress=progress_bars())
     counts = data.manifest.groupby("split")[["path", "pid", "camid"]].nunique()
     splits = [f"{s}: {c.path} images, {c.pid} ids, {c.camid} cameras" for s, c in counts.iterrows()]
     return [f"{root}:", *(f"  {line}" for line in (*splits, *data.messages))]

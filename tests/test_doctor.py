@@ -20,6 +20,17 @@ def test_the_doctor_looks_at_a_data_folder(tmp_path, capsys):
     report = capsys.readouterr().out
     assert "train:" in report
     assert "1 stray file(s)" in report
+    assert "broken" not in report
+
+
+def test_the_doctor_tries_every_image(tmp_path, capsys):
+    root = write_street(tmp_path / "street", StreetConfig(train_identities=4, test_identities=4))
+    first, second, *_ = sorted((root / "query").glob("*.jpg"))
+    for path in (first, second):
+        path.write_bytes(path.read_bytes()[:200])
+    assert main(["doctor", "--data", str(root)]) == 0
+    report = capsys.readouterr().out
+    assert f"2 broken image(s) left out, the first: {first} is truncated" in report
 
 
 def test_a_wrong_data_folder_ends_with_status_2_and_one_sentence(tmp_path, capsys):

@@ -29,9 +29,7 @@ from ddid.progress import Progress
 from ddid.training import Fit, fit, is_trained
 from ddid.training.loop import launched, low_precision
 
-P_MEAN, P_STD = -0.4, 1.2
-"""ln σ in training ~ N(P_MEAN, P_STD²). EDM has −1.2 and 1.2 [summary]; our choice: with the source
-shown, higher levels decide what is drawn of the place."""
+SPREAD = 1.2  # standard deviation of ln σ in training, EDM's [summary]
 HALF_LIFE = 0.05  # steps in which averaged weights forget one half, of the steps done so far
 TAIL_BOOST = 0.5  # an identity with n images is drawn ~ n^(1 − TAIL_BOOST)
 TOLERANCE = 0.02  # mean colour of an identity, in [0, 1], that decoders may disagree by
@@ -44,6 +42,7 @@ class GeneratorTraining:
     steps: int = 1600  # 0 takes the start as it is
     batch: int = 16
     lr: float = 1.5e-3  # at its peak
+    log_sigma: float = -0.4  # mean of ln σ, EDM's is −1.2; with a source, higher levels draw places
     start: str = ""  # folder of a generator of the same people to go on from; empty: random weights
     seed: int = 0
 
@@ -156,8 +155,8 @@ class GeneratorTask:
         told = references.training(rows, draw)
         images = references.show(rows)
         noise = torch.randn(images.shape, generator=draw).to(images)
-        sigma = (P_MEAN + P_STD * torch.randn(size, generator=draw)).exp().to(images)
-        return images, noise, sigma, told
+        sigma = self.training.log_sigma + SPREAD * torch.randn(size, generator=draw)
+        return images, noise, sigma.exp().to(images), told
 
     def step(self, step: int, seed: int) -> dict[str, Tensor]:
         """Leave the gradient of one step."""

@@ -105,6 +105,15 @@ def test_the_rarely_photographed_are_drawn_more_often_than_their_share(real, con
     assert torch.allclose(shares, wanted / wanted.sum(), atol=0.03)
 
 
+def test_noise_levels_are_spread_around_the_wanted_mean(real, config):
+    for wanted in (-0.4, -1.2):
+        training = replace(SHORT, batch=2000, log_sigma=wanted)
+        task = GeneratorTask(real, started(real, config, training), training, torch.device("cpu"))
+        levels = task.draw(0)[2].log()
+        assert levels.mean().item() == pytest.approx(wanted, abs=0.1)
+        assert levels.std().item() == pytest.approx(1.2, abs=0.1)
+
+
 @pytest.mark.parametrize("launched", ["no", "bf16"])
 def test_under_a_launcher_its_precision_is_in_force(launched, real, config, tmp_path, monkeypatch):
     other = launched == "no"  # what the hardware would choose

@@ -2,6 +2,7 @@
 
 import os
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 import ddid.data.layouts
 from ddid.data import read_data, reopen
 from ddid.data.manifest import write_manifest
-from ddid.data.quality import PUBLISHED
+from ddid.data.quality import PUBLISHED, quality
 from ddid.errors import InputError
 
 MARKET = {
@@ -127,6 +128,16 @@ def test_a_published_set_is_named_and_its_part_called_incomplete(tmp_path, monke
     assert any("this is Tiny" in message for message in read_data(tmp_path).messages)
     (tmp_path / "bounding_box_test/0010_c2s1_1.jpg").unlink()
     assert any("incomplete copy of Tiny" in message for message in read_data(tmp_path).messages)
+    monkeypatch.setitem(PUBLISHED, "Tiny", (4, 2, 3))
+    assert not any("Tiny" in message for message in read_data(tmp_path).messages)
+
+
+def test_images_missing_everywhere_are_an_incomplete_copy_too(tmp_path, monkeypatch):
+    splits = ["train"] * 9 + ["query"] * 8 + ["gallery"] * 9
+    manifest = pd.DataFrame({"split": splits, "pid": 1, "camid": 0})
+    monkeypatch.setitem(PUBLISHED, "Tiny", (10, 10, 10))
+    assert "incomplete copy of Tiny" in quality(manifest)[0]
+    assert "Tiny" not in quality(manifest[manifest["split"] != "query"])[0]
 
 
 def test_an_identity_in_train_and_query_is_told(tmp_path):
