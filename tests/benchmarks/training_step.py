@@ -25,14 +25,15 @@ def rows() -> list[dict[str, object]]:
 
 
 def variants() -> list[dict[str, object]]:
-    """Forwards and backwards as the trainer does it, in bfloat16, compiled; plain is the floor.
+    """Forwards and backwards, and the gradient of an attack's step, as the trainer does them, in
+    bfloat16, compiled; the same in torch's usual layout is the floor.
 
     A ratio below 1 pays. On processors without bfloat16 units that is many times slower. Compiling
     takes a C++ compiler and about a minute, which is not counted.
     """
     images = torch.rand(64, 3, 64, 32, device=device())
     plain, changed = (ReIDNet(ModelConfig(CLASSES)).to(device()) for _ in range(2))
-    changed.to(memory_format=LAYOUT)
+    plain.to(memory_format=torch.contiguous_format)
     inputs = images.contiguous(memory_format=LAYOUT)
 
     def half() -> None:
@@ -43,13 +44,19 @@ def variants() -> list[dict[str, object]]:
     def full(net: ReIDNet, pixels: Tensor) -> None:
         net(pixels, heads=True).logits.sum().backward()
 
+    def attack(net: ReIDNet, pixels: Tensor) -> None:
+        seen = pixels.detach().requires_grad_()
+        torch.autograd.grad(net(seen).sum(), seen)
+
     fast = torch.compile(changed)
 
     def compiled() -> None:
         fast(inputs, heads=True).logits.sum().backward()
 
     plainly, relaid = partial(full, plain, images), partial(full, changed, inputs)
+    step, plain_step = partial(attack, changed, inputs), partial(attack, plain, images)
     rows = [
+        compare("an attack's gradient, channels-last", step, plain_step),
         compare("forward and backward, channels-last", relaid, plainly),
         compare("forward and backward, channels-last and bfloat16", half, plainly, repeats=2),
     ]
