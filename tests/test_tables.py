@@ -24,6 +24,9 @@ METRICS = {
 }
 
 
+METERS = ("PGD accuracy", "clean accuracy")
+
+
 @pytest.fixture
 def results(tmp_path):
     rows = [
@@ -116,6 +119,24 @@ def test_identities_under_attack_are_averaged_over_the_attacks_first(results):
     head, _, none, _ = table(results, "defenses identities")
     assert "spread, attacked" in head
     assert none.count("11.0 ± 1.0") == 6
+
+
+def test_new_classifiers_are_shown_for_the_people_asked_for(results):
+    csv = results / "defenses.csv"
+    kinds = (("unseen identities", 4.0, 90.0), ("refitted", 8.0, 70.0))
+    own = [
+        ("mine", s, "home", k, m, v + s)
+        for s in (0, 2)
+        for k, *vs in kinds
+        for m, v in zip(METERS, vs, strict=True)
+    ]
+    rows = pd.read_csv(csv)
+    pd.concat([rows, pd.DataFrame(own, columns=rows.columns)]).to_csv(csv, index=False)
+    for kind, cells in (
+        ("unseen_identities", "| mine | 5.0 ± 1.4 | 91.0 ± 1.4 |"),
+        ("refitted", "| mine | 9.0 ± 1.4 | 71.0 ± 1.4 |"),
+    ):
+        assert table(results, f"defenses refitted {kind}")[2:] == [cells]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.functional import interpolate
 
 from ddid.balance.edm import Denoiser
 from ddid.balance.generator import (
@@ -19,7 +21,7 @@ from ddid.balance.generator import (
 )
 from ddid.balance.network import GeneratorConfig, ReferenceUNet
 from ddid.balance.references import References
-from ddid.balance.sampling import Sampling
+from ddid.balance.sampling import Sampling, draw_images
 from ddid.data import read_data
 from ddid.errors import InputError
 from ddid.files import read_json, write_json
@@ -33,7 +35,10 @@ class Killed(Exception):
     pass
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(real, config, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("size", "patch"), [((64, 32), 2), ((128, 64), 2), ((256, 128), 4)])
+def test_a_killed_run_ends_as_if_it_had_not_been(real, size, patch, tmp_path, monkeypatch):
+    real = replace(real, images=interpolate(real.images, size))
+    config = GeneratorConfig.of(real, (16, 16, 32), patch)
     every = SHORT.fit(torch.device("cpu"))
     monkeypatch.setattr(
         GeneratorTraining, "fit", lambda *_: replace(every, steps=4, checkpoint_every=2)
@@ -54,6 +59,11 @@ def test_a_killed_run_ends_as_if_it_had_not_been(real, config, tmp_path, monkeyp
     assert whole.digest() == resumed.digest()
     train_generator(real, config, SHORT, tmp_path / "parts", lambda *_: seen.append(0))
     assert seen == [3, 4], "a finished run is not trained again"
+    plan = pd.DataFrame({"pid": real.pids[:2], "camid": real.camids[:2], "seed": [0, 1]})
+    references = References(real, config, torch.device("cpu"))
+    drawn = draw_images(resumed, references, plan, Sampling(steps=2))
+    assert drawn.shape == (2, 3, *size)
+    assert not torch.equal(*drawn)
 
 
 @pytest.mark.parametrize("labels", ["pids", "camids"])
