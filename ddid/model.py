@@ -85,7 +85,7 @@ class ReIDNet(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.001)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
-        # By CPU type resnet-tiny is as fast or up to twice; resnet18 was a third slower on one.
+        # Our choice: resnet-tiny is up to 7 % faster so on a CPU, resnet18 a third slower.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @overload
