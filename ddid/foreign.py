@@ -66,12 +66,12 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
     require(Path(path).is_file(), f"no weights {path}: give a safetensors or a PyTorch file")
     try:
-        if path.endswith(".safetensors"):
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        safe = path.endswith(".safetensors")
+        found = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
     except UnpicklingError as error:  # how weights_only refuses
         raise InputError(f"{path} holds more than tensors: save its state_dict again") from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    require(isinstance(found, dict), f"{path} holds no state dict but a {type(found).__name__}")
     found = found.get("state_dict", found.get("model", found))
     return {name.removeprefix("module."): value for name, value in found.items()}

@@ -169,7 +169,8 @@ def _width(backbone: nn.Module, config: ModelConfig) -> int:
     probe = torch.zeros(2, 3, config.height, config.width)
     like = next(backbone.parameters(), probe)
     try:
-        feature = embed(lambda images: pooled(backbone(images)), probe.to(like))
+        asked = copy.deepcopy(backbone).eval()  # statistics of BatchNorm stay as they are
+        feature = embed(lambda images: pooled(asked(images)), probe.to(like))
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:
         shape = tuple(probe.shape)
         raise InputError(f"the backbone takes no images {shape}: {_first_line(error)}") from error

@@ -224,7 +224,7 @@ def environment() -> dict[str, Any]:
 
     packages = ["ddid", "torch", "diffusers", "transformers", "accelerate", "numpy", "pandas"]
     threads = f"{torch.get_num_threads()} thread(s) of {os.cpu_count()}"
-    cpu = f"{platform.machine()} CPU, {threads}"
+    cpu = f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}, {threads}"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -119,6 +119,8 @@ def read_study(name: str) -> Study:
             f"study {name}: {each.record} is of no notebook here",
         )
         given |= {*each.levels, *each.columns}
+    for name in study.gains.paired if study.gains else ():
+        require(name in study.grid, f"study {name}: gains are paired by {name}, which no grid has")
     for column in study.columns:
         require(column in given | EVERY_ROW, f"study {name}: nothing fills the column `{column}`")
     return study
@@ -133,7 +135,8 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
     for name in axes.keys() & fixed.keys():
         wanted = fixed.pop(name)
         axes[name] = wanted if isinstance(wanted, list) else [wanted]
-        require(bool(axes[name]), f"{name} is an empty list: choose a value at least")
+    for name, chosen_from in axes.items():
+        require(bool(chosen_from), f"{name} is an empty list: choose a value at least")
     for name in axes.get("variant", []):
         require(
             name in [*study.variants], f"no variant {name!r}; there are {', '.join(study.variants)}"

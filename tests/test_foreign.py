@@ -1,6 +1,7 @@
 """Models of other people, made on the spot: TorchScript, a transformers folder, a state dict."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,11 +43,13 @@ def test_a_transformers_folder(tmp_path):
         transformers(str(tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "plain", "nested", "parallel"])
+@pytest.mark.parametrize("kind", ["safetensors", "plain", "nested", "parallel", "wrapped"])
 def test_a_state_dict_through_a_factory(kind, tmp_path):
     state, path = net().state_dict(), str(tmp_path / f"w.{kind}")
     if kind == "safetensors":
-        save_file(state, path)
+        save_file(state, f"{path}.safetensors")
+    elif kind == "wrapped":
+        save_file({f"module.{n}": v for n, v in state.items()}, f"{path}.safetensors")
     elif kind == "plain":
         torch.save(state, path)
     elif kind == "nested":
@@ -54,8 +57,14 @@ def test_a_state_dict_through_a_factory(kind, tmp_path):
     else:
         torch.save({"model": {f"module.{name}": value for name, value in state.items()}}, path)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
-    model.load_state_dict(read_weights(path))
+    model.load_state_dict(read_weights(path if Path(path).exists() else f"{path}.safetensors"))
     assert torch.allclose(features(model), features(net()), atol=1e-6)
+
+
+def test_a_tensor_alone_is_no_state_dict(tmp_path):
+    torch.save(torch.zeros(2), tmp_path / "w.pt")
+    with pytest.raises(InputError, match="holds no state dict but a Tensor"):
+        read_weights(str(tmp_path / "w.pt"))
 
 
 def test_files_that_could_run_code_are_refused(tmp_path):

@@ -121,6 +121,13 @@ def test_any_module_is_a_backbone(backbone, width, tmp_path):
         load_model(tmp_path)
 
 
+def test_a_backbone_is_asked_for_its_width_without_learning_from_it():
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert int(own(backbone).backbone[1].num_batches_tracked) == 0
+    assert int(backbone[1].num_batches_tracked) == 0
+    assert backbone.training
+
+
 def test_maps_are_averaged():
     net = own(Maps())
     normalised = (IMAGES - net.mean) / net.std

@@ -145,6 +145,8 @@ def test_what_stops_on_bad_input_is_named_and_loses_nothing_else(study, tmp_path
         ({"grid": {"seed": 3}}, "`grid.seed`: input should be a valid list"),
         ({"gird": {}}, "`gird`: extra inputs"),
         ({"columns": ["dreams"]}, "nothing fills the column"),
+        ({"grid": {"seed": []}}, "seed is an empty list"),
+        ({"grid": {}}, "gains are paired by seed, which no grid has"),
         ({"gather": [{"record": "x.y", "levels": ["recipe", "attack"]}]}, "is of no notebook here"),
     ],
 )

@@ -44,7 +44,7 @@ class Known:
 
     def scores(self, embeddings: Tensor) -> Tensor:
         """Cosines (B, G)."""
-        return normalize(embeddings) @ self.features.T
+        return normalize(embeddings.float()) @ self.features.T
 
     def near(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, right and wrong (B, N) of the images that count: all, or in a large gallery the
@@ -70,7 +70,7 @@ def most_right(right: Tensor) -> int:
     "the gallery itself, under the camera rule: lowers the smooth average precision of the "
     "real ranking, temperatures 0.02 and 0.01 in turn",
     "2 eps halved when it stalls, 40 steps a start; L-inf or L2",
-    "the clean image, the best so far, a random point, ...; kept is the lowest exact AP",
+    "the clean image, a random point, then the best so far; kept is the lowest exact AP",
     family="gallery",
 )
 def gallery(scene: Scene) -> Tensor:
@@ -78,7 +78,7 @@ def gallery(scene: Scene) -> Tensor:
     known, budget = Known.of(scene), scene.budget
     best, lowest = scene.images, known.features.new_full((len(scene.images),), torch.inf)
     for restart in range(budget.restarts):
-        # On from the best: the first step, of 2 eps, leaves its hill, and random points find less.
+        # From the best once more: the first step, of 2 eps, leaves its hill.
         start = random_start(scene.images, budget, scene.generator) if restart == 1 else best
         aim = smooth_miss(known, TEMPERATURES[restart % len(TEMPERATURES)])
         point = auto_ascent(valued(scene.embed, aim), start, scene.images, budget)

@@ -112,8 +112,8 @@ def pgd(
 
 
 def valued(embed: Embed, objective: Objective) -> Value:
-    """Compose images to embeddings to values: what an attack climbs."""
-    return lambda images: objective(embed(images))
+    """Compose images to embeddings to values: what an attack climbs. Values are of float32."""
+    return lambda images: objective(embed(images).float())
 
 
 def gradient_ascent(

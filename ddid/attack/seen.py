@@ -53,11 +53,11 @@ def fgsm(scene: Scene) -> Tensor:
 @attack(
     "Zheng et al. 2018",
     "to the negated own clean feature",
-    start="the clean image, nudged at random: under cosine its first gradient is zero",
+    start="a random point of the ball: under cosine the clean image's gradient is rounding alone",
 )
 def odfa(scene: Scene) -> Tensor:
     """Opposite-direction feature attack: towards, not away from, -f(x)."""
-    return scene.pgd(objectives.odfa(scene.guides))
+    return scene.spending(random_start=True).pgd(objectives.odfa(scene.guides))
 
 
 @attack(

@@ -28,7 +28,7 @@ class Limits:
     attempts: int = 3  # seeds tried for an image before it is given up
 
     def __post_init__(self) -> None:
-        require_within("gate", self, photographs="(0, 1]", attempts="[1, inf)")
+        require_within("gate", self, photographs="(0, 1]", copy="[0, 1]", attempts="[1, inf)")
 
 
 @dataclass(frozen=True)

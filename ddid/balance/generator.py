@@ -1,11 +1,8 @@
 """Training the generator: EDM's loss, with references and labels hidden at random."""
 
-import timeit
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -20,14 +17,13 @@ from ddid.balance.network import (
     save_generator,
 )
 from ddid.balance.references import References
-from ddid.balance.sampling import Sampling, draw_images
 from ddid.data.images import ImageSet, rows_of_each, to_unit
 from ddid.errors import require, require_within
 from ddid.files import read_json
 from ddid.identity import identity
 from ddid.progress import Progress
 from ddid.training import Fit, fit, is_trained
-from ddid.training.loop import launched, low_precision
+from ddid.training.loop import launched
 
 SPREAD = 1.2  # standard deviation of ln σ in training, EDM's [summary]
 HALF_LIFE = 0.05  # steps in which averaged weights forget one half, of the steps done so far
@@ -80,7 +76,7 @@ def train_generator(
         task, settings = GeneratorTask(real, generator, training, device), training.fit(device)
         begin = generator.digest()
         known = {"data": (real.images, real.pids, real.camids), "start": begin, "to": training}
-        key = identity(task=GeneratorTask, fit=settings, **known, **settings.in_force())
+        key = identity(code=(GeneratorTask, fit), fit=settings, **known, **settings.in_force())
         if not is_trained(Path(folder), key):
             fit(task, settings, folder, key, progress)
         generator = load_generator(folder)
@@ -168,25 +164,3 @@ class GeneratorTask:
         """Write the generator, how it was trained and for whom."""
         notes = {"training": asdict(self.training), "people": self.people}
         save_generator(Generator(self.net, self.config), folder, notes)
-
-
-def measure_speed(
-    real: ImageSet, config: GeneratorConfig, training: GeneratorTraining, sampling: Sampling
-) -> tuple[float, float]:
-    """Seconds of a training step, and of an image synthesised in a batch."""
-    device = Accelerator().device
-    scratch = started(real, config, replace(training, start="", steps=1))
-    task = GeneratorTask(real, scratch, training, device)
-    short = replace(sampling, steps=2, batch=16)
-    known = {"pid": real.classes[0], "camid": int(real.camids[0])}
-    rows = pd.DataFrame({"seed": range(short.batch)}).assign(**known)
-    with low_precision(task.modules, training.fit(device).in_force()["precision"], device):
-        step = _seconds(lambda: task.step(0, 0)["loss"].item())
-    batch = _seconds(lambda: draw_images(scratch, task.references, rows, short))
-    return step, batch / short.batch * sampling.evaluations / short.evaluations
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """Seconds of the second call of `work`."""
-    work()
-    return timeit.timeit(work, number=1)

@@ -118,7 +118,7 @@ def train_classifier(
     class keeps an image out of training."""
     task = JudgeTask(images, told, epochs, seed)
     settings = Fit(task.steps, lr=2e-3, warmup=0.3, seed=seed)
-    key = identity(task=JudgeTask, fit=settings, images=images, told=told, **settings.in_force())
+    key = identity(code=(JudgeTask, fit), fit=settings, data=(images, told), **settings.in_force())
     if not is_trained(folder, key):
         fit(task, settings, folder, key, progress)
     return load_model(folder).to(task.device).eval()

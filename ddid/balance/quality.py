@@ -87,11 +87,7 @@ def quality_report(
     - `copies`, `copies_person`: of `copy_test`.
     """
     copies = copy_test(real, synthetic)  # before there are features, which need as much memory
-    net = judge.identity.net
-    features, made = (
-        embed(lambda pixels: net(pixels.to(net.mean.device)).cpu(), s.images)
-        for s in (real, synthetic)
-    )
+    features, made = (embed(judge.identity.net, s.images) for s in (real, synthetic))
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
     pairs = set(zip(real.pids.tolist(), real.camids.tolist(), strict=True))
     labels = zip(synthetic.pids.tolist(), synthetic.camids.tolist(), strict=True)

@@ -68,8 +68,9 @@ class Sampling:
     def __post_init__(self) -> None:
         known = ", ".join(WAYS)
         require(self.way in WAYS, f"unknown way of sampling {self.way!r}: choose one of {known}")
-        below = f"(0, {self.sigma_max})"
-        require_within("sampling", self, steps="[2, inf)", batch="[1, inf)", sigma_min=below)
+        limits = dict.fromkeys(("identity_weight", "camera_weight"), "(-inf, inf)")
+        limits |= {"sigma_max": "(0, inf)", "sigma_min": f"(0, {self.sigma_max})"}
+        require_within("sampling", self, steps="[2, inf)", batch="[1, inf)", **limits)
 
     @property
     def evaluations(self) -> int:

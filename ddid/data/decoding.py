@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ddid.errors import InputError, require
 from ddid.files import atomic_write
+from ddid.identity import identity
 from ddid.progress import Progress
 
 FORMATS = ("JPEG", "PNG")  # what the layouts hold; every other decoder is a way in for no gain
@@ -44,7 +45,7 @@ def mapped_images(
 ) -> Tensor:
     """The same, memory-mapped from a file in `cache` that is written on first use and holds while
     the images keep their names, sizes and times of change, and it its digest."""
-    stamp = _digest([_stat(path) for path in paths])
+    stamp = _digest([identity(code=_decode), *map(_stat, paths)])
     file = cache / f"{_digest([paths, size])}.safetensors"
     if not _holds(file, stamp):
         cache.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,8 @@ def _gone(path: str) -> InputError:
 
 def check_size(size: tuple[int, int]) -> None:
     """Raise InputError unless `size` is a height and a width."""
-    whole = all(type(length) is int and 0 < length <= 2**13 for length in size)
+    pair = isinstance(size, tuple | list) and len(size) == 2
+    whole = pair and all(type(length) is int and 0 < length <= 2**13 for length in size)
     require(whole, f"image size is {size}: give height and width in pixels, 1 to {2**13}")
 
 

@@ -20,6 +20,8 @@ def quality(manifest: pd.DataFrame) -> list[str]:
     found = [_published(counts)]
     if shared := train & query:
         found.append(f"{len(shared)} identities are in train and query, {min(shared)} is one.")
+    if 0 in train | query:
+        found.append("Identity 0 means a distractor: number people from 1.")
     found += _thin(splits.get("train"))
     if (manifest["camid"] < 0).all():
         found.append("No camera is known: every image of a person counts as a match.")

@@ -14,7 +14,7 @@ from ddid.attack import Budget, attack_names, find_attack
 from ddid.attack.registry import Attack, craft
 from ddid.errors import require
 from ddid.files import read_json, write_json
-from ddid.identity import identity
+from ddid.identity import identity, instructions
 from ddid.metric.distance import Embed
 from ddid.metric.ranking import Ranking, rank
 from ddid.model import embed as embed_all
@@ -236,5 +236,5 @@ def key_of(entry: Attack, subject: Subject, plan: Plan, surrogate: Subject | Non
         attacked=(subject.rows, subject.images(plan.side), plan.budget_of(entry.name), plan.seed),
         side=plan.side,
         code=(entry.craft, entry.whole, entry.bounded, craft, Subject.scene, Counter, rank),
-        embed=(embed_all, BATCH),
+        scene=(instructions(attack_images.__code__), embed_all, BATCH),  # it reaches all attacks
     )

@@ -99,12 +99,13 @@ def evenly(total: int, count: int) -> Tensor:
 def check_model(embed: Embed, images: Tensor) -> torch.device:
     """Try a model on batches of one, two and all of a few `images` (B, 3, H, W).
 
-    Returns where it computes: where its parameters are, or where its answers lie. InputError: it is
-    in training mode or changes its mode, fails on a batch size, or returns anything but one finite
-    floating-point row per image, always of the same length.
+    Returns where it computes: where its parameters are, or where its answers lie. InputError: it,
+    or a part of it, is in training mode or goes there; it fails on a batch size, or returns
+    anything but one finite floating-point row per image, always of the same length.
     """
     module = embed if isinstance(embed, nn.Module) else nn.Identity().eval()
-    require(not module.training, "the model is in training mode: call its eval() before measuring")
+    told = "the model, or a part of it, is in training mode: call its eval() before measuring"
+    require(not any(part.training for part in module.modules()), told)
     device = next((p.device for p in module.parameters()), images.device)
     lengths = set()
     for size in sorted({1, 2, len(images)} & set(range(len(images) + 1))):
@@ -120,7 +121,8 @@ def check_model(embed: Embed, images: Tensor) -> torch.device:
         require(len(found) == size, f"{size} images gave {len(found)} embeddings: want one each")
         lengths.add(found.shape[1])
     require(len(lengths) == 1, f"embeddings have lengths {sorted(lengths)} in batches of 1 to 3")
-    require(not module.training, "the model switched itself to training mode: keep it in eval()")
+    switched = any(part.training for part in module.modules())
+    require(not switched, "the model switched itself to training mode: keep it in eval()")
     return found.device
 
 

@@ -5,6 +5,7 @@ There is no random state to keep: the loop derives every draw from the seed and 
 
 import json
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,26 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ddid.errors import InputError
+from ddid.errors import InputError, require
 from ddid.files import atomic_write, make_folder
 from ddid.identity import identity
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
-def set_aside(folder: Path, key: str) -> None:
-    """Make the folder, and move a training of another key out of the way, into `before`."""
+def set_aside(folder: Path, key: str, own: Collection[str]) -> None:
+    """Make the folder, and move a training of another key, the files `own`, out of the way, into
+    `before`. InputError: there are files, and none of a training."""
     make_folder(folder)
+    files = {path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."}
+    strange = f"{folder} holds files of no training, say {min(files, default='')!r}"
+    require(not files or not files.isdisjoint(own), f"{strange}: choose another folder")
     path = folder / CHECKPOINT
     found = _read(path)[0].get("key") if path.exists() else None
     if found != key:
-        for path in [path for path in folder.iterdir() if path.is_file()]:
+        for name in files.intersection(own):
             (folder / "before").mkdir(exist_ok=True)
-            path.replace(folder / "before" / path.name)
+            (folder / name).replace(folder / "before" / name)
 
 
 def save_checkpoint(

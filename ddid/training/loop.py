@@ -99,6 +99,12 @@ def is_trained(folder: Path, key: str) -> bool:
     return known.get("key") == key and kept == _result(folder, kept)
 
 
+def own_files(folder: Path) -> set[str]:
+    """Names of what a training writes into its folder."""
+    known = read_json(folder / TRAINED) if (folder / TRAINED).is_file() else {}
+    return {CHECKPOINT, LOG, TRAINED, *known.get("result", {})}
+
+
 def _result(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Digests of the files a training ended with, which damage changes, a slow computer not."""
     found = {n: identity(file=folder / n) for n in sorted(names) if (folder / n).is_file()}
@@ -148,7 +154,7 @@ class Loop:
         """Take the steps that are left, log and checkpoint on the way, and save the result."""
         checkpoint, settings = folder / CHECKPOINT, self.settings
         if self.writes:
-            set_aside(folder, key)
+            set_aside(folder, key, own_files(folder))
         self.accelerator.wait_for_everyone()
         first = load_checkpoint(checkpoint, self.kept, self.optimizer)
         schedule = self.schedule(first)

@@ -108,6 +108,10 @@ def test_a_trained_judge_is_taken_from_its_folder(real, tmp_path, monkeypatch):
     train_judge(others, tmp_path, lambda *_: steps.append(1), epochs=1)
     assert steps, "a judge of other people was taken"
     steps.clear()
+    monkeypatch.setattr("ddid.training.loop.learning_rate", lambda settings, step: 0.5)
+    train_judge(others, tmp_path, lambda *_: steps.append(1), epochs=1)
+    assert steps, "a judge of another loop was taken"
+    steps.clear()
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     monkeypatch.setattr("ddid.balance.judge.fit", lambda *_: steps.append(1))
     train_judge(others, tmp_path, epochs=1)
@@ -138,7 +142,7 @@ def test_accepted_shares_count_each_wanted_draft_once():
     assert found.loc[2].tolist() == [1, 0, 0.0]
 
 
-@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"photographs": 0.0}])
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"photographs": 0.0}, {"copy": float("nan")}])
 def test_impossible_limits_are_refused(wrong):
     with pytest.raises(InputError):
         Limits(**wrong)

@@ -13,7 +13,6 @@ from ddid.balance.edm import Denoiser
 from ddid.balance.generator import (
     GeneratorTask,
     GeneratorTraining,
-    measure_speed,
     pays_bfloat16,
     started,
     train_generator,
@@ -132,7 +131,6 @@ def test_under_a_launcher_its_precision_is_in_force(launched, real, config, tmp_
     cpu = torch.device("cpu")
     assert SHORT.fit(cpu).in_force()["precision"] == launched
     train_generator(real, config, SHORT, tmp_path)
-    assert min(measure_speed(real, config, SHORT, Sampling())) > 0
 
 
 def test_notes_without_people_do_not_fit(real, config, start):

@@ -139,7 +139,11 @@ def test_labels_alone_see_no_image(generator, references, plan, real, config):
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 1}, {"batch": 0}, {"way": "up"}, {"sigma_min": 60.0}])
+WRONG = [{"steps": 1}, {"batch": 0}, {"way": "up"}, {"sigma_min": 60.0}, {"sigma_max": "a"}]
+WRONG += [{"identity_weight": float("nan")}, {"camera_weight": "much"}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_impossible_sampling_is_refused(wrong):
     with pytest.raises(InputError):
         Sampling(**wrong)

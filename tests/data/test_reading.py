@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -140,6 +141,29 @@ def test_images_missing_everywhere_are_an_incomplete_copy_too(tmp_path, monkeypa
     assert "Tiny" not in quality(manifest[manifest["split"] != "query"])[0]
 
 
+def test_copies_that_jupyter_hides_are_no_images(tmp_path):
+    write_market(tmp_path)
+    hidden = tmp_path / "query/.ipynb_checkpoints"
+    hidden.mkdir()
+    (hidden / "0010_c1s1_1-checkpoint.jpg").write_bytes(b"")
+    assert len(read_data(tmp_path).manifest) == 6
+
+
+@pytest.mark.parametrize("size", [(64,), 64, (64, 32, 3), (64, 32.0)])
+def test_a_size_is_height_and_width(size, tmp_path):
+    write_market(tmp_path)
+    for cache in (None, tmp_path / "cache"):
+        with pytest.raises(InputError, match="image size is"):
+            read_data(tmp_path, cache=cache).images("train", size=size)
+
+
+def test_an_identity_zero_to_be_found_is_told(tmp_path):
+    write_market(tmp_path)
+    assert not any("distractor" in message for message in read_data(tmp_path).messages)
+    (tmp_path / "query/0010_c1s1_1.jpg").rename(tmp_path / "query/0000_c1s1_1.jpg")
+    assert any("number people from 1" in message for message in read_data(tmp_path).messages)
+
+
 def test_an_identity_in_train_and_query_is_told(tmp_path):
     write_market(tmp_path)
     (tmp_path / "query/0010_c1s1_1.jpg").rename(tmp_path / "query/0002_c1s1_1.jpg")
@@ -202,8 +226,8 @@ def test_a_run_decodes_once_and_again_when_a_file_changes(tmp_path, monkeypatch)
     Image.new("RGB", (4, 8), (1, 2, 3)).save(tmp_path / "a.png")
     (folder / "m.csv").write_text("path,pid\n../../a.png,1\n")
     decoded = []
-    original = decoding._decode
-    monkeypatch.setattr(decoding, "_decode", lambda *a: decoded.append(a) or original(*a))
+    original = decoding._decoded
+    monkeypatch.setattr(decoding, "_decoded", lambda *a: decoded.append(a) or original(*a))
 
     def read(size=(8, 4)):
         return reopen(folder / "m.csv").images("train", size=size).images
@@ -215,4 +239,6 @@ def test_a_run_decodes_once_and_again_when_a_file_changes(tmp_path, monkeypatch)
     Image.new("RGB", (4, 8), (9, 9, 9)).save(tmp_path / "a.png")
     assert (read() == 9).all()
     assert len(decoded) == 3
+    monkeypatch.setattr(decoding, "_decode", lambda path, size: np.zeros((3, *size), np.uint8))
+    assert (read() == 0).all(), "what another decoder made was taken"
     assert len(list((tmp_path / "run/decoded").iterdir())) == 2, "a changed file leaves no copy"

@@ -75,6 +75,15 @@ class Severed(Around):
         return self.net(images.detach())
 
 
+class Unnumbered(Around):
+    """Answers right; its gradient is no number."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.net(images)
+        nothing = (images.flatten(1).sum(1, keepdim=True) * 0).sqrt()  # slope: infinity times 0
+        return found + nothing
+
+
 class Vanishing(Around):
     def forward(self, images: Tensor) -> Tensor:
         """Answers right, with a gradient that is nearly nothing and points anywhere."""
@@ -135,6 +144,7 @@ DISHONEST = {
     "random input noise": (Noisy, "deterministic"),
     "JPEG inside": (Jpeg, "gradients"),
     "zero gradients": (Severed, "gradients"),
+    "gradients that are no numbers": (Unnumbered, "gradients"),
     "vanishing gradients": (Vanishing, "gradients are true"),
     "cached answers": (Cached, "small changes"),
     "remembered answers": (Memory, "small changes"),

@@ -196,6 +196,22 @@ def test_a_faulty_model_gets_one_sentence(query, gallery, fault, sentence):
         Subject.of(Fussy(fault), query, gallery)
 
 
+def test_a_part_in_training_mode_is_told(query, gallery):
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.BatchNorm1d(12)).eval()
+    model[2].train()
+    with pytest.raises(InputError, match="a part of it, is in training mode"):
+        Subject.of(model, query, gallery)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_model_may_answer_in_another_precision(net, query, gallery, subject, tmp_path, kind):
+    plan = replace(QUICK, attacks=("auto", "gallery"))
+    found = evaluate(Subject.of(lambda x: net(x).to(kind), query, gallery), tmp_path, plan)
+    same = evaluate(subject, tmp_path / "same", plan).summary()
+    assert found.summary()["auto"]["mAP"] == pytest.approx(same["auto"]["mAP"], abs=5.0)
+    assert found.summary()["gallery"]["mAP"] < found.summary()["clean"]["mAP"]
+
+
 def test_unknown_attacks_and_a_missing_surrogate_are_told(subject, tmp_path):
     with pytest.raises(InputError, match="unknown attack 'pgd'"):
         Plan(attacks=("pgd",))
@@ -260,6 +276,21 @@ def test_an_edited_attack_is_attacked_again_and_the_others_are_kept(subject, tmp
     evaluate(subject, tmp_path, QUICK)
     after = {name: stored(tmp_path, name) for name in QUICK.attacks}
     assert [name for name in QUICK.attacks if before[name] != after[name]] == ["sma"]
+
+
+@pytest.mark.parametrize("part", ["attack_images", "worst_of_none"])
+def test_edited_measuring_is_measured_again(subject, tmp_path, monkeypatch, part):
+    plan = replace(QUICK, attacks=("fna",))
+    evaluate(subject, tmp_path, plan)
+    before = stored(tmp_path)
+    original = robustness.attack_images
+
+    def edited(*given):
+        return original(*given)
+
+    monkeypatch.setattr(robustness, part, edited, raising=False)
+    evaluate(subject, tmp_path, plan)
+    assert (stored(tmp_path) != before) == (part == "attack_images")
 
 
 def test_the_identity_of_a_model_survives_other_threads(subject):

@@ -169,6 +169,22 @@ def test_what_another_key_left_is_moved_not_used_and_not_lost(killed, tmp_path):
     assert len(read_log(tmp_path / "used")) == SHORT.steps
 
 
+def test_a_folder_of_somebody_elses_is_refused_and_files_beside_a_training_stay(tmp_path):
+    notes = tmp_path / "thesis.txt"
+    notes.write_text("years of work")
+    with pytest.raises(InputError, match=r"files of no training, say 'thesis\.txt'"):
+        trained(tmp_path)
+    assert notes.read_text() == "years of work"
+    notes.unlink()
+    trained(tmp_path, key="first")
+    notes.write_text("years of work")
+    trained(tmp_path, key="second")
+    assert notes.read_text() == "years of work"
+    assert {path.name for path in (tmp_path / "before").iterdir()} == {
+        "line.safetensors", "train_log.jsonl", "trained.json",
+    }  # fmt: skip
+
+
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
     with pytest.raises(InputError, match="training broke down: loss is no number in the 1 steps"):
         fit(Line(broken_at=3), SHORT, tmp_path, "k")

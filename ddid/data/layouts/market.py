@@ -44,6 +44,8 @@ def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def _files(root: Path, folder: str) -> list[str]:
     """Every file below a folder, relative to the root, in the order of its parts."""
-    walk = os.walk(root / folder)
-    files = [os.path.join(place, name) for place, _, names in walk for name in names]
-    return sorted((os.path.relpath(f, root) for f in files), key=lambda path: path.split(os.sep))
+    files = []
+    for place, folders, names in os.walk(root / folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # Jupyter's copies
+        files += [os.path.relpath(os.path.join(place, name), root) for name in names]
+    return sorted(files, key=lambda path: path.split(os.sep))
