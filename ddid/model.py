@@ -93,8 +93,7 @@ class ReIDNet(nn.Module):
     @overload
     def forward(self, images: Tensor, heads: bool) -> Heads: ...
     def forward(self, images: Tensor, heads: bool = False) -> Tensor | Heads:
-        """Embeddings (B, D), not normalised, of images (B, 3, H, W) in [0, 1]; all `Heads` where
-        asked for."""
+        """Embeddings (B, D), not normalised, of images (B, 3, H, W) in [0, 1]; or all `Heads`."""
         feature = pooled(self.backbone((images - self.mean) / self.std))
         embedding = self.neck(feature)
         if not heads:

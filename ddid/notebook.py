@@ -198,10 +198,11 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
             pass  # so nobody is at work there
     run = Run(root, notebook, values, progress)
     (run.folder / "metrics.json").unlink(missing_ok=True)
-    if values.get("threads"):
+    if threads := int(str(values.get("threads", 0))):
         import torch
 
-        torch.set_num_threads(int(values["threads"]))  # type: ignore[arg-type]
+        require(threads > 0, f"threads is {threads}: give a number from 1 on, or 0")
+        torch.set_num_threads(threads)
     write_json(run.path("parameters.json"), values)
     write_json(run.path("environment.json"), environment())
     return run

@@ -14,6 +14,9 @@ from ddid.pipeline import run_notebooks
 if TYPE_CHECKING:
     from ddid.report.explorer import Explorer
 
+SHOWN = """a b blockquote br code div em h1 h2 h3 h4 hr i li ol p pre span strong
+table tbody td th thead tr ul"""  # of a page; bleach's own list lacks tables and headings
+PANDAS = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # a style sheet in every table
 NOTEBOOK = "04_robustness_report"
 STEPS_TO_EPS = 8  # our choice, as in the explorer: an eighth of eps a step, larger if steps are few
 PAGE = """from ddid.page import explorer_of
@@ -44,6 +47,8 @@ def audit_run(
     from ddid.data.manifest import write_manifest
 
     root = from_here(out)
+    of_a_run = (root / "01_bias_analysis" / "metrics.json").exists()
+    require(not of_a_run, f"{root} holds a run of notebooks: choose another --out for the audit")
     given = {
         "out": str(root),
         "recipes": [],
@@ -88,14 +93,12 @@ def write_page(notebook: Path, page: Path, title: str) -> None:
     """Write an executed notebook as one HTML file without its code; what it shows is escaped."""
     import nbformat
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors.sanitize import SanitizeHTML
 
-    exporter = HTMLExporter(
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        sanitize_html=True,
-        embed_images=True,
-    )
+    hidden = dict.fromkeys(("exclude_input", "exclude_input_prompt", "exclude_output_prompt"), True)
+    exporter = HTMLExporter(**hidden, sanitize_html=True, embed_images=True)
+    clean = SanitizeHTML(tags=SHOWN.split(), attributes=["class", "id"]).sanitize_html_tags
+    exporter.register_filter("clean_html", lambda html: clean(PANDAS.sub("", str(html))))
     cells = nbformat.read(notebook, as_version=4)
     cells.metadata.title = title
     html, _ = exporter.from_notebook_node(cells)

@@ -206,7 +206,7 @@ class _Clock:
         where = f"notebook {self.number} of {len(self.expected)}"
         known = [seconds for seconds in self.expected[self.number - 1 :] if seconds is not None]
         if len(known) <= len(self.expected) - self.number:
-            return f"{where}, time left unknown: first run of its kind here"
+            return where  # how long the rest takes, only an earlier run could tell
         left = max(known[0] - self.seconds(), 0) + sum(known[1:])
         return f"{where}, about {in_words(left)} left"
 

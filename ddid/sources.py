@@ -1,5 +1,4 @@
-"""What notebook cells do, with every module of the library, or of the user's own, that running them
-may import."""
+"""What notebook cells do, with every module of the library, or of the user's own, they import."""
 
 import ast
 import os
@@ -49,8 +48,7 @@ def _imports(text: str | bytes) -> Iterator[str]:
 
 
 def _files(name: str) -> list[Path]:
-    """Files behind a name; of a package all, since any of its modules may be found by a
-    registry."""
+    """Files behind a name; of a package all, since a registry may find any of its modules."""
     package, *inner = name.split(".")
     if package != LIBRARY.name:
         return _users(package)

@@ -41,8 +41,7 @@ class Gains(BaseModel, extra="forbid"):
 
 
 class Study(BaseModel, extra="forbid"):
-    """Runs under a profile: fixed parameters, times a grid, times variants
-    (`studies/README.md`)."""
+    """Runs under a profile: fixed parameters, times a grid, times variants (see its README)."""
 
     name: str
     profile: str

@@ -1,4 +1,5 @@
 import nbformat
+import pandas as pd
 import pytest
 from voila.app import Voila
 
@@ -26,11 +27,17 @@ def test_the_page_is_served_to_this_machine_alone_and_says_so(tmp_path, monkeypa
 
 def test_a_page_of_a_notebook_runs_nothing(tmp_path):
     evil = "<img src=x onerror=alert(1)><script>alert(1)</script><b>bold</b>"
-    shown = nbformat.v4.new_output("display_data", {"text/html": evil})
-    cells = [nbformat.v4.new_code_cell("1", outputs=[shown]), nbformat.v4.new_markdown_cell(evil)]
+    table = pd.DataFrame({"mAP": [1.0]}, index=["fna"])._repr_html_()
+    outputs = [nbformat.v4.new_output("display_data", {"text/html": h}) for h in (evil, table)]
+    cells = [nbformat.v4.new_code_cell("1", outputs=outputs), nbformat.v4.new_markdown_cell(evil)]
+    cells.append(nbformat.v4.new_markdown_cell("## Verdict"))
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
     write_page(tmp_path / "a.ipynb", tmp_path / "a.html", "<script>alert(1)</script>")
     page = (tmp_path / "a.html").read_text()
     assert "bold" in page
+    assert "<h2" in page
+    assert page.count("<th>") == 3
+    assert "dataframe tbody" not in page, "a style sheet is shown as text"
+    assert "&lt;t" not in page
     assert "<img src=x" not in page
     assert "<script" not in page

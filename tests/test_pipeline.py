@@ -270,14 +270,14 @@ def test_the_notebooks_of_the_demo_together_take_what_the_readme_says(tmp_path):
     clock = pipeline._Clock(plan_run("demo", root), root)
     assert clock.headline() == f"notebook 1 of 6, {said} left"
     clock = pipeline._Clock(plan_run("demo", root, ["refit_steps=1"]), root)
-    assert clock.headline() == "notebook 1 of 6, time left unknown: first run of its kind here"
+    assert clock.headline() == "notebook 1 of 6"
 
 
 @pytest.mark.usefixtures("notebooks")
 def test_what_is_left_is_told_only_if_it_is_known(tmp_path):
     plans = {"01_one": {"seed": 1, "steps": 5}, "02_two": {"steps": 5}}
     clock = pipeline._Clock(plans, tmp_path / "run")
-    assert clock.headline() == "notebook 1 of 2, time left unknown: first run of its kind here"
+    assert clock.headline() == "notebook 1 of 2"
     for name, seconds in (("01_one", 100), ("02_two", 200)):
         settings = pipeline._settings(plans[name] | {"seed": 2, "out": "elsewhere"})
         state = {"settings": settings, "seconds": seconds}

@@ -17,9 +17,11 @@ import pytest
 from safetensors.torch import save_model
 from torch import nn
 
-from ddid.data import reopen
+from ddid.data import read_data, reopen
+from ddid.errors import InputError
 from ddid.files import read_json
 from ddid.notebook import REPOSITORY, notebook_names
+from ddid.page import audit_run
 from ddid.street.street import StreetConfig, write_street
 
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
@@ -122,6 +124,20 @@ def test_own_data_in_market_layout(tmp_path):
     shell(f"ddid run smoke --out {tmp_path}/run --set data_root={mine}")
     manifest = reopen(tmp_path / "run/01_bias_analysis/manifest.csv").manifest
     assert all(Path(path).is_relative_to(mine) for path in manifest["path"])
+
+
+def test_a_manifest_without_cameras_is_trained_on_and_measured(tmp_path):
+    street = write_street(tmp_path / "street", StreetConfig(train_identities=16, test_identities=4))
+    csv = tmp_path / "street/mine.csv"
+    read_data(street).manifest.drop(columns="camid").to_csv(csv, index=False)
+    run = f"ddid run smoke --only 01 03 04 --out {tmp_path}/run --set data_root={csv}"
+    shell(f"{run} --set recipes=metric_at --set effect_steps=0")
+    results = read_json(tmp_path / "run/metrics.json")["04_robustness_report"]["results"]
+    assert results["metric_at"]["worst"]["mAP"] <= results["metric_at"]["clean"]["mAP"]
+    wrong = f"ddid run smoke --resume --only 04 --out {tmp_path}/run --set data_root={csv}"
+    shell(f"{wrong} --set recipes=metric_at --set image_height=128", status=2)
+    with pytest.raises(InputError, match="holds a run of notebooks"):
+        audit_run("any:model", street, tmp_path / "run")
 
 
 def test_own_model_is_audited(tmp_path):

@@ -41,11 +41,7 @@ def plain_ascent(
 
 
 def auto_ascent(
-    value: Value,
-    start: Tensor,
-    images: Tensor,
-    budget: Budget,
-    _: torch.Generator | None = None,
+    value: Value, start: Tensor, images: Tensor, budget: Budget, _: torch.Generator | None = None
 ) -> Tensor:
     """Climb in the spirit of APGD (Croce & Hein 2020) to the best point: each image's step starts
     at 2 eps and halves when it stalls; `budget.step` is not used."""

@@ -1,5 +1,6 @@
 """Phase 1: synthesise the plan, judge, retry, and balance the training set."""
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def balanced(
     config = GeneratorConfig.of(train)
     training = GeneratorTraining(steps=steps, seed=seed)
     gate = Gate(train_judge(train, folder / "judge", progress, seed=seed))
+    if unsure := gate.judge.message():
+        warnings.warn(unsure, stacklevel=2)
     generator = train_generator(train, config, training, folder / "generator", progress)
     references = References(train, config, generator.denoiser.sigma_data.device)
     drafts = resample(

@@ -120,8 +120,7 @@ def sweep(
     budgets: dict[str, Budget],
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Evaluate a plan under several named budgets, equal ones once: tidy rows with a column
-    "budget"."""
+    """Evaluate a plan under named budgets, equal ones once: tidy rows with a column "budget"."""
     done: dict[Budget, Robustness] = {}
     tables = []
     for stage, (label, budget) in enumerate(budgets.items()):

@@ -139,7 +139,7 @@ class Panel:
 def _controls(explorer: Explorer) -> dict[str, Any]:
     now, models = explorer.choice, list(explorer.models)
     attacks = [(line.partition(".")[0], name) for name, line in explorer.offered.items()]
-    options = {"model": models, "other": [("none", ""), *zip(models, models, strict=True)]}
+    options = {"model": models, "other": [("(nothing)", ""), *zip(models, models, strict=True)]}
     options |= {"attack": attacks, "side": ["query", "gallery"]}
     ranges = {"query": (0, len(explorer.query) - 1), "shown": (0, now.steps)}
     ranges |= {"eps": (0, MOST["eps"]), "steps": (1, MOST["steps"])}

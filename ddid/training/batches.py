@@ -20,7 +20,8 @@ def pk_batches(
     groups = rows_of_each(labels)
     require(
         2 <= identities <= len(groups),
-        f"batches of {identities} identities: ask for 2 to {len(groups)} identities a batch",
+        f"batches of {identities} identities: ask for 2 to {len(groups)} by `identities`, in "
+        "notebook 03 identities_per_batch",
     )
 
     def draw(step: int) -> Tensor:

@@ -11,9 +11,7 @@ PAPER = (
     "Re-Identification (arXiv 2511.09933)"
 )
 METRIC_AT = Recipe(
-    "metric_at",
-    PAPER,
-    "FNA on the network in training; classification and triplets on both kinds.",
+    "metric_at", PAPER, "FNA on the network in training; classification and triplets on both kinds."
 )
 DDID = Recipe(
     "ddid",
