@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROFILE ?= demo
 OUT ?= runs/$(PROFILE)
 LAB_OPTIONS ?=
-INDEX := /lab/tree/notebooks/README.md?factory=Markdown%20Preview
+INDEX := /lab/tree/notebooks/README.md
 READY := $(VENV)/ready
 # One thread a test process: the tests run in parallel processes instead, each file in one of them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -16,7 +16,7 @@ demo: $(READY)
 	$(BIN)/ddid run $(PROFILE) --out $(OUT) --resume
 
 lab: $(READY)
-	$(BIN)/jupyter lab "--LabApp.default_url=$(INDEX)" $(LAB_OPTIONS)
+	$(BIN)/jupyter lab --LabApp.app_settings_dir=notebooks/lab --LabApp.default_url=$(INDEX) $(LAB_OPTIONS)
 
 explore: $(READY)
 	$(BIN)/ddid explore $(OUT)

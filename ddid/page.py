@@ -97,7 +97,8 @@ def write_page(notebook: Path, page: Path, title: str) -> None:
 
     hidden = dict.fromkeys(("exclude_input", "exclude_input_prompt", "exclude_output_prompt"), True)
     exporter = HTMLExporter(**hidden, sanitize_html=True, embed_images=True)
-    clean = SanitizeHTML(tags=SHOWN.split(), attributes=["class", "id"]).sanitize_html_tags
+    kept = ["class", "id", "href", "colspan", "rowspan"]
+    clean = SanitizeHTML(tags=SHOWN.split(), attributes=kept).sanitize_html_tags
     exporter.register_filter("clean_html", lambda html: clean(PANDAS.sub("", str(html))))
     cells = nbformat.read(notebook, as_version=4)
     cells.metadata.title = title
