@@ -34,6 +34,7 @@ def examine(data_root: str = "") -> list[str]:
 
 def _data(root: str) -> list[str]:
     data = read_data(root, skip_broken=True, progress=progress_bars())
-    counts = data.manifest.groupby("split")[["path", "pid", "camid"]].nunique()
+    known = data.manifest.mask(data.manifest == -1)  # no camera
+    counts = known.groupby("split")[["path", "pid", "camid"]].nunique()
     splits = [f"{s}: {c.path} images, {c.pid} ids, {c.camid} cameras" for s, c in counts.iterrows()]
     return [f"{root}:", *(f"  {line}" for line in (*splits, *data.messages))]

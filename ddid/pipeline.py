@@ -110,8 +110,7 @@ def identities(plans: Plans) -> list[str]:
 
 
 def _own(notebook: str, parameters: Mapping[str, Any]) -> str:
-    """Identity of a notebook's cells, the code they may import, models of the user's own included,
-    its parameters and its data."""
+    """Identity of a notebook's cells, all code they may import, its parameters and its data."""
     settings = {name: value for name, value in parameters.items() if name != "out"}
     data = {n: _stamps(resolve(v)) for n, v in settings.items() if is_path(n, v)}
     factories = [str(settings.get(name, "")) for name in ("audited_model", "audited_surrogate")]

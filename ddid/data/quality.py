@@ -23,6 +23,8 @@ def quality(manifest: pd.DataFrame) -> list[str]:
     if 0 in train | query:
         found.append("Identity 0 means a distractor: number people from 1.")
     found += _thin(splits.get("train"))
+    if not query or "gallery" not in splits:
+        found.append("No test set: there must be query and gallery images to measure on.")
     if (manifest["camid"] < 0).all():
         found.append("No camera is known: every image of a person counts as a match.")
     return found
@@ -43,6 +45,7 @@ def _published(counts: tuple[int, ...]) -> str:
 def _thin(train: pd.DataFrame | None) -> list[str]:
     if train is None:
         return []
-    seen = train.groupby("pid")["camid"].agg(["size", "nunique"])
-    found = {"one image only": seen["size"] == 1, "images of one camera only": seen["nunique"] == 1}
+    seen = train.groupby("pid")["camid"].agg(["size", "nunique", "max"])
+    found = {"one image only": seen["size"] == 1}
+    found["images of one camera only"] = (seen["nunique"] == 1) & (seen["max"] >= 0)
     return [f"{so.sum()} train identities have {what}." for what, so in found.items() if so.any()]

@@ -157,6 +157,17 @@ def test_a_size_is_height_and_width(size, tmp_path):
             read_data(tmp_path, cache=cache).images("train", size=size)
 
 
+def test_without_cameras_or_a_test_set_that_alone_is_told(tmp_path):
+    Image.new("RGB", (4, 8)).save(tmp_path / "a.png")
+    (tmp_path / "m.csv").write_text("path,pid\na.png,1\n")
+    told = " ".join(read_data(tmp_path / "m.csv").messages)
+    assert "No test set" in told
+    assert "No camera is known" in told
+    assert "one camera only" not in told
+    write_market(tmp_path)
+    assert "No test set" not in " ".join(read_data(tmp_path).messages)
+
+
 def test_an_identity_zero_to_be_found_is_told(tmp_path):
     write_market(tmp_path)
     assert not any("distractor" in message for message in read_data(tmp_path).messages)
