@@ -23,11 +23,11 @@ CHECKPOINT = "checkpoint.safetensors"
 
 def set_aside(folder: Path, key: str, own: Collection[str]) -> None:
     """Make the folder, and move a training of another key, the files `own`, out of the way, into
-    `before`. InputError: there are files, and none of a training."""
+    `before`. InputError: there are weights, and none of a training."""
     make_folder(folder)
     files = {path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."}
-    strange = f"{folder} holds files of no training, say {min(files, default='')!r}"
-    require(not files or not files.isdisjoint(own), f"{strange}: choose another folder")
+    strange = [name for name in files if name.endswith(".safetensors") and files.isdisjoint(own)]
+    require(not strange, f"{folder} holds weights of no training, {strange}: choose another folder")
     path = folder / CHECKPOINT
     found = _read(path)[0].get("key") if path.exists() else None
     if found != key:

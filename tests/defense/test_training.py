@@ -161,7 +161,7 @@ def test_the_launchers_precision_counts(colours, short, monkeypatch):
 def test_a_batch_with_one_identity_is_refused(colours, short, tmp_path):
     with pytest.raises(InputError, match="identities"):
         replace(short, identities=1)
-    with pytest.raises(InputError, match="2 to 1 identities"):
+    with pytest.raises(InputError, match="ask for 2 to 1 by"):
         train("metric_at", colours.take(colours.pids == colours.pids[0]), short, tmp_path)
 
 

@@ -169,15 +169,15 @@ def test_what_another_key_left_is_moved_not_used_and_not_lost(killed, tmp_path):
     assert len(read_log(tmp_path / "used")) == SHORT.steps
 
 
-def test_a_folder_of_somebody_elses_is_refused_and_files_beside_a_training_stay(tmp_path):
-    notes = tmp_path / "thesis.txt"
+def test_weights_of_somebody_elses_are_not_overwritten_and_files_beside_a_training_stay(tmp_path):
+    notes, weights = tmp_path / "thesis.txt", tmp_path / "line.safetensors"
     notes.write_text("years of work")
-    with pytest.raises(InputError, match=r"files of no training, say 'thesis\.txt'"):
+    weights.write_text("weeks of work")
+    with pytest.raises(InputError, match=r"weights of no training, \['line\.safetensors'\]"):
         trained(tmp_path)
-    assert notes.read_text() == "years of work"
-    notes.unlink()
+    assert weights.read_text() == "weeks of work"
+    weights.unlink()
     trained(tmp_path, key="first")
-    notes.write_text("years of work")
     trained(tmp_path, key="second")
     assert notes.read_text() == "years of work"
     assert {path.name for path in (tmp_path / "before").iterdir()} == {
