@@ -26,7 +26,6 @@ from ddid.training import Fit, fit, is_trained
 from ddid.training.loop import launched
 
 SPREAD = 1.2  # standard deviation of ln σ in training, EDM's [summary]
-HALF_LIFE = 0.05  # steps in which averaged weights forget one half, of the steps done so far
 TAIL_BOOST = 0.5  # an identity with n images is drawn ~ n^(1 − TAIL_BOOST)
 TOLERANCE = 0.02  # mean colour of an identity, in [0, 1], that decoders may disagree by
 
@@ -39,6 +38,7 @@ class GeneratorTraining:
     batch: int = 16
     lr: float = 1.5e-3  # at its peak
     log_sigma: float = -0.4  # mean of ln σ, EDM's is −1.2; with a source, higher levels draw places
+    average: float = 0.05  # half-life of the weights' average, of the steps so far; 0: none
     start: str = ""  # folder of a generator of the same people to go on from; empty: random weights
     seed: int = 0
 
@@ -54,7 +54,7 @@ class GeneratorTraining:
             warmup=0.05,
             betas=(0.9, 0.99),
             clip=1.0,
-            average=HALF_LIFE,
+            average=self.average,
             precision="" if launched() else "bf16" if pays_bfloat16(device) else "no",
             seed=self.seed,
         )
