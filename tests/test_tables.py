@@ -86,6 +86,20 @@ def test_measures_are_means_and_spreads_of_what_was_measured(results):
     ]  # fmt: skip
 
 
+def test_choices_are_shown_with_the_others_as_chosen(results):
+    rows = [
+        ("as chosen", 90, "as chosen", "identity", 0.9),
+        ("as chosen", 90, "steps 2", "identity", 0.8),
+        ("no average", 90, "as chosen", "identity", 0.5),
+        ("no average", 90, "steps 2", "identity", 0.1),
+    ]
+    names = ["variant", "seed", "sampling", "metric", "value"]
+    pd.DataFrame(rows, columns=names).to_csv(results / "choices.csv", index=False)
+    for varied, last in (("variant", "| no average | 0.5 |"), ("sampling", "| steps 2 | 0.8 |")):
+        lines = table(results, f"choices choices {varied} identity")
+        assert lines[2:] == ["| as chosen | 0.9 |", last]
+
+
 def test_attacks_that_a_file_lacks_are_left_out(results):
     assert table(results, "defenses away")[0] == "| recipe | clean | fna | sma |"
 
