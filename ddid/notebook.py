@@ -48,9 +48,7 @@ Literal = None | bool | int | float | str | list[Any] | dict[str, Any]
 def notebook_names() -> list[str]:
     """Names of the notebooks without suffix, in reading order."""
     names = sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    require(
-        bool(names), f"no notebooks in {NOTEBOOKS}: copy them with `ddid init DIR` and work there"
-    )
+    require(bool(names), f"no notebooks in {NOTEBOOKS}: run `ddid init DIR` and work there")
     return names
 
 

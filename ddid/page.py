@@ -22,6 +22,8 @@ STEPS_TO_EPS = 8  # our choice, as in the explorer: an eighth of eps a step, lar
 PAGE = """from ddid.page import explorer_of
 from ddid.report.panel import Panel
 Panel(explorer_of({root!r})).box"""
+LEGEND = """A query and what a model finds for it, before and after an attack. Framed green, ✓: the same
+person by another camera; orange, ✗: somebody else. Average precision: 100 % is best."""
 
 
 def audit_run(
@@ -140,7 +142,7 @@ def serve(run: str | Path, port: int = 8866, *, browser: bool = True) -> None:
     )
     sys.stdout.flush()
     cells = [
-        nbformat.v4.new_markdown_cell(f"# Attack explorer: {root.name}"),
+        nbformat.v4.new_markdown_cell(f"# Attack explorer: {root.name}\n\n{LEGEND}"),
         nbformat.v4.new_code_cell(PAGE.format(root=str(root))),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}

@@ -62,9 +62,7 @@ def _make_way(root: Path, only: Sequence[str], *, resume: bool, overwrite: bool)
     )
     if occupied and overwrite:
         ours = [folder for folder in root.glob("[0-9][0-9]_*") if _state(folder)]
-        require(
-            bool(ours), f"{root} holds no run of ddid: delete it yourself or choose another --out"
-        )
+        require(bool(ours), f"{root} holds no run of ddid: empty it or choose another --out")
         for folder in ours:
             if not only or folder.name in only:
                 shutil.rmtree(folder)

@@ -137,9 +137,7 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
     for name, chosen_from in axes.items():
         require(bool(chosen_from), f"{name} is an empty list: choose a value at least")
     for name in axes.get("variant", []):
-        require(
-            name in [*study.variants], f"no variant {name!r}; there are {', '.join(study.variants)}"
-        )
+        require(name in [*study.variants], f"no variant {name!r} of {', '.join(study.variants)}")
     varied = {*axes, *(name for variant in study.variants.values() for name in variant)}
     last = {name.split(".")[-1] for name in varied}
     for name in fixed:

@@ -178,7 +178,7 @@ def test_of_what_is_varied_settings_choose(study, seeds):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"variant": "dreams"}, "no variant 'dreams'; there are none, mine"),
+        ({"variant": "dreams"}, "no variant 'dreams' of none, mine"),
         ({"recipes": "x"}, "recipes: runs of study differ in it; choose by seed or variant"),
         ({"variant": [["x"]]}, "no variant"),
         ({"seed": []}, "seed is an empty list"),

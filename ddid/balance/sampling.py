@@ -20,8 +20,8 @@ from ddid.errors import require, require_within
 WAYS = {"translation": (), "references": ("source",), "labels": ("source", "person", "place")}
 """Ways of sampling, and what is not shown there."""
 
-Watch = Callable[[int, Tensor], None]
-"""Told (step, D(x; σ)) at every step, for pictures of the denoising."""
+Watch = Callable[[int, Tensor, Tensor], None]
+"""Told (step, x, D(x; σ)) at every step, for pictures of the denoising."""
 
 
 def karras_sigmas(
@@ -40,14 +40,14 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, watch: Watch | None = None
     for i, (now, after) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, now)
         slope = (x - denoised) / now.item()
+        if watch:
+            watch(i, x, denoised)
         step = (after - now).item()
         ahead = x + step * slope
         if after > 0:
             slope_ahead = (ahead - denoise(ahead, after)) / after.item()
             ahead = x + step * (slope + slope_ahead) / 2
         x = ahead
-        if watch:
-            watch(i, denoised)
     return x
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
+from ddid.attack.objectives import Guides
 from ddid.errors import require
 from ddid.metric.distance import normalize
 from ddid.metric.ranking import Embedded
@@ -23,8 +23,7 @@ class UnderAttack:
     subject: Subject
     images: Tensor  # the attacked queries, uint8 (Q, 3, H, W)
     attacked: Embedded
-    own: Tensor  # (Q, D) mean clean embedding of each query's identity
-    far: Tensor  # (Q, D) that of the farthest other identity, which the attack may aim at
+    guides: Guides  # mean clean embeddings of all identities, the queries' own and farthest ones
 
     @classmethod
     def of(cls, subject: Subject, attack: str, plan: Plan) -> "UnderAttack":
@@ -32,7 +31,7 @@ class UnderAttack:
         images, _ = attack_images(attack, subject, plan)
         attacked = replace(subject.attacked, embeddings=embed(subject.embed, images))
         guides = subject.scene("query", plan.budget, torch.Generator()).guides
-        return cls(subject, images, attacked, guides.same.cpu(), guides.far.cpu())
+        return cls(subject, images, attacked, guides)
 
     @property
     def clean(self) -> Embedded:
@@ -45,14 +44,14 @@ class UnderAttack:
         return self.subject.gallery
 
     def similarities(self) -> pd.DataFrame:
-        """Cosine similarity of each query to its own identity, and to the one farthest from it."""
-        return pd.DataFrame(
-            {
-                f"{name}, {state}": cosine_similarity(query.embeddings, target).numpy()
-                for name, target in (("own", self.own), ("farthest", self.far))
-                for state, query in (("clean", self.clean), ("attacked", self.attacked))
-            }
-        )
+        """Cosine similarity to the own identity, the nearest other, and the farthest if clean."""
+        own, found = self.guides.is_own, {}
+        for state, query in (("clean", self.clean), ("attacked", self.attacked)):
+            near = normalize(query.embeddings.to(own.device)) @ normalize(self.guides.centroids).T
+            found[f"own, {state}"] = near[own]
+            found[f"nearest other, {state}"] = near.masked_fill(own, -torch.inf).amax(1)
+            found[f"farthest, {state}"] = near.gather(1, self.guides.farthest[:, None])[:, 0]
+        return pd.DataFrame({name: column.cpu().numpy() for name, column in found.items()})
 
 
 @dataclass(frozen=True)

@@ -224,9 +224,7 @@ def _links(explorer: Explorer) -> str:
         "lists.csv": ("text/csv", explorer.lists().to_csv(index=False).encode()),
         "steps.csv": ("text/csv", explorer.steps().to_csv(index=False).encode()),
     }
-    links = [
-        f"<a download='{name}' href='{_data(*file)}'>{name}</a>" for name, file in files.items()
-    ]
+    links = [f"<a download='{n}' href='{_data(*file)}'>{n}</a>" for n, file in files.items()]
     settings = ", ".join(f"{name}={value!r}" for name, value in vars(explorer.choice).items())
     return f"{' · '.join(links)}<br><code>explorer.choose({escape(settings)})</code>"
 

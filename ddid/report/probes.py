@@ -92,9 +92,7 @@ def independent(model: Asked) -> tuple[bool, dict[str, float]]:
     return change <= 1e-3, {"largest_relative_change": change}
 
 
-@probe(
-    "evaluation mode", "the model is in evaluation mode and answering changes none of its tensors"
-)
+@probe("evaluation mode", "the model is in evaluation mode and answering changes no tensor of it")
 def unchanged(model: Asked) -> tuple[bool, dict[str, float]]:
     """Answering must leave weights, statistics and mode as they were, in evaluation mode."""
     module = model.embed if isinstance(model.embed, nn.Module) else nn.Identity().eval()

@@ -34,10 +34,8 @@ class TrainLog:
         self.hooks = [net.register_forward_hook(self._count) for net in nets]
         self._begin()
 
-    def __enter__(self) -> "TrainLog":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Count no longer."""
         for hook in self.hooks:
             hook.remove()
 

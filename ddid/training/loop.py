@@ -7,7 +7,7 @@ with the weights it would have had. "Batch" is the whole batch, over all process
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -158,7 +158,7 @@ class Loop:
         self.accelerator.wait_for_everyone()
         first = load_checkpoint(checkpoint, self.kept, self.optimizer)
         schedule = self.schedule(first)
-        with TrainLog(folder / LOG, first, self.task.counted) as log:
+        with closing(TrainLog(folder / LOG, first, self.task.counted)) as log:
             for done in range(first + 1, settings.steps + 1):
                 log.add(self.take(done - 1))
                 schedule.step()

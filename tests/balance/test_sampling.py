@@ -92,9 +92,12 @@ def test_heun_beats_diffusers_first_order_sampler():
 
 
 def test_watchers_see_every_step():
-    seen = []
-    heun(gaussian, torch.randn(2, 1, 1, 1), karras_sigmas(5), lambda i, x: seen.append(i))
-    assert seen == [0, 1, 2, 3, 4]
+    seen, start, sigmas = [], torch.randn(2, 1, 1, 1), karras_sigmas(5)
+    heun(gaussian, start, sigmas, lambda *told: seen.append(told))
+    assert [step for step, _, _ in seen] == [0, 1, 2, 3, 4]
+    assert torch.equal(seen[0][1], start)
+    for step, x, estimate in seen:
+        assert torch.equal(estimate, gaussian(x, sigmas[step]))
 
 
 FAST = Sampling(steps=3)

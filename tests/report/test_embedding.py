@@ -25,14 +25,20 @@ def under(subject):
 
 
 def test_an_attack_moves_queries_away_from_their_identity_and_nothing_else(under, subject):
-    found = under.similarities()
+    found, guides = under.similarities(), under.guides
     assert found["own, attacked"].mean() < found["own, clean"].mean()
     clean, attacked = under.clean.embeddings, under.attacked.embeddings
     for state, query in (("clean", clean), ("attacked", attacked)):
-        for name, target in (("own", under.own), ("farthest", under.far)):
-            for row in range(len(query)):
-                expected = float(query[row] @ target[row] / query[row].norm() / target[row].norm())
-                assert found[f"{name}, {state}"][row] == pytest.approx(expected, abs=1e-5)
+        for row in range(len(query)):
+            near = {
+                int(pid): float(query[row] @ mean / query[row].norm() / mean.norm())
+                for pid, mean in zip(guides.pids, guides.centroids, strict=True)
+            }
+            expected = {"own": near.pop(int(subject.query.pids[row]))}
+            far = int(guides.far_pid[row])
+            expected |= {"nearest other": max(near.values()), "farthest": near[far]}
+            for name, value in expected.items():
+                assert found[f"{name}, {state}"][row] == pytest.approx(value, abs=1e-5)
     assert torch.equal(under.gallery.embeddings, subject.gallery.embeddings)
 
 
@@ -40,7 +46,7 @@ def test_a_query_moves_alike_whoever_else_is_attacked(under, subject):
     few = UnderAttack.of(subject.some(3), "fna", Plan(budget=Budget(steps=5)))
     rows = few.subject.rows
     assert torch.equal(few.images, under.images[rows])
-    assert torch.allclose(few.far, under.far[rows])
+    assert torch.allclose(few.guides.far, under.guides.far[rows])
 
 
 def test_an_empty_budget_moves_nothing(subject):

@@ -154,5 +154,7 @@ def test_a_line_joins_each_shown_query_to_its_attacked_place():
 def test_similarities_are_counted_per_model():
     table = pd.DataFrame({"own, clean": [0.9, 0.9, 0.1], "own, attacked": [0.2, 0.2, 0.2]})
     figure = similarity_histograms({"none": table, "ddid": table})
-    assert [cell.get_title() for cell in figure.axes] == ["none", "ddid"]
+    assert [cell.get_title() for cell in figure.axes] == [
+        f"{model}, {state}" for state in ("clean", "attacked") for model in ("none", "ddid")
+    ]
     assert figure.texts[-1].get_text().startswith("3 queries")

@@ -63,23 +63,26 @@ def embedding_maps(
 
 @paper_style
 def similarity_histograms(similarities: Mapping[str, pd.DataFrame]) -> Drawn:
-    """How similar each query is to its own identity and to the farthest other, one panel a model.
+    """How similar queries are to identities, clean in the first row, attacked in the second.
 
-    {queries} queries; cosine similarity to mean clean embeddings. Unlike places on a map this is
-    what ranks: the less “own, attacked” overlaps “own, clean”, the more right answers are lost.
+    {queries} queries; cosine similarity to the mean clean embedding of their own identity, of the
+    other one nearest to them, and of the one farthest from them when clean. Unlike places on a map
+    this is what ranks: where “nearest other” reaches “own”, somebody else is found.
 
     Args:
-        similarities: model → a row a query, a column a curve.
+        similarities: model → a row a query, a column “TO, STATE” a curve; see `UnderAttack`.
     """
     parts = [
-        table.melt(var_name="to", value_name="similarity").assign(model=model)
+        table.melt(var_name="curve", value_name="similarity").assign(model=model)
         for model, table in similarities.items()
     ]
+    rows = pd.concat(parts)
+    rows[["to", "state"]] = rows["curve"].str.split(", ", expand=True).to_numpy()
     grid = seaborn.displot(
-        pd.concat(parts), x="similarity", hue="to", col="model", element="step", height=2.1,
-        binwidth=0.05, alpha=0.25,
+        rows, x="similarity", hue="to", col="model", row="state", element="step", height=1.7,
+        aspect=1.3, binwidth=0.05, alpha=0.25,
     )  # fmt: skip
-    grid.set_titles("{col_name}").set_axis_labels("cosine similarity", "queries")
+    grid.set_titles("{col_name}, {row_name}").set_axis_labels("cosine similarity", "queries")
     grid.legend.set_title(None)
     return grid.figure, {"queries": len(next(iter(similarities.values())))}
 

@@ -1,10 +1,12 @@
 """Figures of robustness: scores per attack, curves over the budget, who pays for it."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import pandas as pd
 import seaborn
 
+from ddid.attack import attacks
 from ddid.report.figures.style import Drawn, new_figure, paper_style
 
 AXES = {"eps": "eps (255ths of the pixel range)", "steps": "steps of the attack"}
@@ -13,7 +15,7 @@ DRAWS = 300  # of a bootstrap: enough for whiskers that move by less than their 
 
 @paper_style
 def robustness_bars(queries: pd.DataFrame) -> Drawn:
-    """One group of bars per attack, in the order given, one bar per model.
+    """One group of bars per attack, in the order given and under its family, one bar per model.
 
     Higher is better. {queries} queries of {identities} identities; whiskers: 95 % bootstrap
     interval over identities and their queries, for one training. “worst” takes for each query the
@@ -31,7 +33,13 @@ def robustness_bars(queries: pd.DataFrame) -> Drawn:
     )  # fmt: skip
     ax.set(xlabel="", ylabel="mAP (%)", ylim=(0, 100))
     ax.tick_params(axis="x", labelrotation=30)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=models, title=None)
+    kinds = {name: attack.family for name, attack in attacks().items()} | {"clean": ""}
+    names = enumerate(queries["attack"].unique())
+    for kind, group in groupby(names, lambda one: kinds.get(one[1], "in short")):
+        places = [place for place, _ in group]
+        ax.text((places[0] + places[-1]) / 2, 101, kind, ha="center", va="bottom", fontsize=7)
+        ax.axvline(places[0] - 0.5, color="0.8", linewidth=0.8)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=models, title=None)
     return figure, {"queries": queries["query"].nunique(), "identities": queries["pid"].nunique()}
 
 
@@ -84,6 +92,8 @@ def identity_spread(queries: pd.DataFrame, attacks: Sequence[str]) -> Drawn:
     )  # fmt: skip
     grid.set_titles("{col_name}").set(xlim=(0, 100), ylim=(0, 101), xticks=range(20, 100, 20))
     grid.set_axis_labels("AP of an identity (%)", "identities at or below (%)")
-    spread = means.groupby(groups, sort=False)["ap"].std(ddof=0)
-    words = [f"{m} {a} {sd:.1f}" for m, a, sd in spread.reset_index().itertuples(index=False)]
-    return grid.figure, {"identities": means["pid"].nunique(), "spread": ", ".join(words)}
+    spread = means.groupby(groups, sort=False)["ap"].std(ddof=0).reset_index()
+    told = spread["attack"] + spread["ap"].map(" {:.1f}".format)
+    told = told.groupby(spread["model"], sort=False).agg(", ".join)
+    words = "; ".join(told.index + ": " + told)
+    return grid.figure, {"identities": means["pid"].nunique(), "spread": words}

@@ -63,4 +63,4 @@ def test_spread_shows_every_identity_once():
     (line,) = [line for line in figure.axes[0].lines if len(line.get_xdata())]
     assert list(line.get_xdata()) == pytest.approx([20, 50])
     assert list(line.get_ydata()) == pytest.approx([50, 100])
-    assert "none clean 15.0" in figure.texts[0].get_text().replace("\n", " ")
+    assert "none: clean 15.0" in figure.texts[0].get_text().replace("\n", " ")
