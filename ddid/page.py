@@ -22,8 +22,8 @@ STEPS_TO_EPS = 8  # our choice, as in the explorer: an eighth of eps a step, lar
 PAGE = """from ddid.page import explorer_of
 from ddid.report.panel import Panel
 Panel(explorer_of({root!r})).box"""
-LEGEND = """A query and what a model finds for it, before and after an attack. Framed green, ✓: the same
-person by another camera; orange, ✗: somebody else. Average precision: 100 % is best."""
+LEGEND = """A query and what a model finds for it, before and after an attack. Framed green, ✓: the
+same person by another camera; orange, ✗: somebody else. Average precision: 100 % is best."""
 
 
 def audit_run(
