@@ -140,27 +140,27 @@ def save_model(net: ReIDNet, folder: str | Path, **notes: Any) -> None:
     write_json(folder / "model.json", described)
 
 
-def load_model(folder: str | Path, backbone: nn.Module | None = None) -> ReIDNet:
+def load_model(
+    folder: str | Path, backbone: nn.Module | None = None, size: tuple[int, int] | None = None
+) -> ReIDNet:
     """The network saved in `folder`, in evaluation mode, on the CPU; `backbone` is a module like
-    the one it was trained with, if that was one's own. InputError for weights that do not fit."""
+    the one it was trained with, if that was one's own. InputError for weights that do not fit, or
+    where images of `size` (height, width) are not what it was trained on."""
     folder = Path(folder)
     description = read_json(folder / "model.json")
     found = description.get("format")
-    require(
-        found == FORMAT,
-        f"{folder}/model.json has format {found!r}, this version reads {FORMAT}: train again",
-    )
+    require(found == FORMAT, f"{folder}/model.json has format {found!r}, not {FORMAT}: train again")
     path = folder / "weights.safetensors"
     require(path.is_file(), f"no weights {path}: train the model again")
     try:
         net = ReIDNet(ModelConfig(**description["config"]), backbone=backbone)
         net.load_state_dict(load_file(path))
-    except InputError:
-        raise
     except (RuntimeError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder} does not fit the architecture its model.json names: {_first_line(error)}"
         ) from error
+    made = (net.config.height, net.config.width)
+    require(size in (None, made), f"{folder} was made for images of {made}: give these, not {size}")
     return net.eval()
 
 

@@ -150,6 +150,15 @@ def test_a_frozen_batchnorm_stays_frozen():
     assert not net.neck.training
 
 
+def test_a_model_is_not_given_images_of_another_size(tmp_path):
+    net = tiny()
+    save_model(net, tmp_path)
+    made = (net.config.height, net.config.width)
+    assert torch.equal(load_model(tmp_path, size=made)(IMAGES), net(IMAGES))
+    with pytest.raises(InputError, match=r"made for images of \(.*: give these, not \(9, 9\)"):
+        load_model(tmp_path, size=(9, 9))
+
+
 def test_damaged_checkpoints_are_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"model\.json"):
         load_model(tmp_path)
