@@ -40,6 +40,13 @@ def test_bars_are_means_over_the_queries_in_the_order_given():
     assert "2 queries of 2 identities" in figure.texts[0].get_text()
 
 
+def test_bars_stand_under_their_attacks_family():
+    many = {name: [30, 10] for name in ("clean", "fna", "sma", "gallery", "patch", "worst")}
+    (ax,) = robustness_bars(queries(none=([1, 2], many))).axes
+    families = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    assert families == {"": 0, "standard": 1.5, "gallery": 3, "unseen": 4, "in short": 5}
+
+
 def test_an_interval_is_over_identities_not_over_queries():
     """Twenty alike queries of one identity say no more than one of them."""
     alike = queries(none=([1] * 20 + [2] * 20, {"clean": [10] * 20 + [50] * 20}))
