@@ -111,8 +111,7 @@ def write_figure(path: str | Path, figure: "Figure") -> None:
 
 @contextmanager
 def lock(folder: str | Path) -> Iterator[None]:
-    """Hold a folder for oneself, or InputError that says who does. The system lets go of it when
-    the holder dies, however it dies."""
+    """Hold a folder, or InputError that says who does. However its holder dies, it is let go."""
     from filelock import FileLock, Timeout
 
     folder = Path(folder)

@@ -71,7 +71,8 @@ def evaluate(
     surrogate: Embed | None = None,
     progress: Progress | None = None,
 ) -> Robustness:
-    """Score any model clean and under attack; `.table()` is in percent, one line an attack.
+    """Score any model clean and under attack; `.table()` is in percent, one line an attack. Whether
+    a high score can be believed is what `audit` asks.
 
     Args:
         model: any callable from images (B, 3, H, W) in [0, 1] to embeddings (B, D).
@@ -89,8 +90,11 @@ def evaluate(
     ['clean', 'fna', 'worst']
     """
     plan = Plan(attacks or attack_names("standard"), Budget(eps=eps, steps=steps))
+    subject = Subject.of(model, query, gallery)
+    told = "the model's gradient is no number, so no attack can follow it: ask `ddid.audit` instead"
+    require("nan" not in subject.slopes(), told)
     other = Subject.of(surrogate, query, gallery) if surrogate else None
-    return attack_and_rank(Subject.of(model, query, gallery), out, plan, other, progress)
+    return attack_and_rank(subject, out, plan, other, progress)
 
 
 @checked

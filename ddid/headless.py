@@ -12,9 +12,8 @@ ENGINE = "ddid"
 
 
 class _Client(PapermillNotebookClient):
-    """Plays no browser to output widgets: what they print stays in their cell, and the client sends
-    the kernel nothing while it waits for a reply, which nbclient would miss now and then (its
-    issue 312)."""
+    """Plays no browser to output widgets: what they print stays in their cell, and nothing is sent
+    while a reply is awaited, which nbclient would miss now and then (its issue 312)."""
 
     def on_comm_open_jupyter_widget(self, msg: dict[str, Any]) -> None:
         """Leave the widget to the kernel."""

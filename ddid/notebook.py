@@ -15,9 +15,9 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from ddid.errors import InputError, require
 from ddid.files import from_here, lock, owner, read_json, write_figure, write_json
@@ -130,8 +130,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _type(default: Literal) -> Any:
-    """Type of a default; of a list, the type of its first item too."""
-    return list[_type(default[0])] if isinstance(default, list) and default else type(default)  # type: ignore[misc]
+    """Type of a default; of a list, the type of its first item too; a count stays a count."""
+    if isinstance(default, list) and default:
+        return list[_type(default[0])]  # type: ignore[misc]
+    counts = type(default) is int and default >= 0
+    return Annotated[int, Field(ge=0)] if counts else type(default)
 
 
 def injected_names(history: Iterable[str]) -> set[str]:
@@ -182,9 +185,8 @@ class Run:
 
 
 def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
-    """Check the parameters in a notebook's `globals()` and open its place in the run folder.
-    `notebook` is its name, say `01_bias_analysis`. A parameter `threads`, where there is a positive
-    one, holds torch to that many."""
+    """Check the parameters in a notebook's `globals()` and open its place in the run folder, which
+    has its name, say `01_bias_analysis`. A positive `threads` holds torch to that many."""
     names = declared_parameters(notebook).keys() | injected_names(namespace.get("In", []))
     values = check_parameters(notebook, {n: namespace[n] for n in names if n in namespace})
     root = resolve(str(values["out"]))

@@ -1,6 +1,7 @@
 """Pages: the audit of somebody's own model, which is notebook 04, and the explorer of a run."""
 
 import re
+import secrets
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN = """a b blockquote br code div em h1 h2 h3 h4 hr i li ol p pre span strong
 table tbody td th thead tr ul"""  # of a page; bleach's own list lacks tables and headings
+FORMULA = re.compile(r"(\$\$?)(.+?)\1", re.DOTALL)
 PANDAS = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # a style sheet in every table
 NOTEBOOK = "04_robustness_report"
 STEPS_TO_EPS = 8  # our choice, as in the explorer: an eighth of eps a step, larger if steps are few
@@ -94,6 +96,7 @@ def _try(given: dict[str, Any]) -> None:
 def write_page(notebook: Path, page: Path, title: str) -> None:
     """Write an executed notebook as one HTML file without its code; what it shows is escaped."""
     import nbformat
+    from latex2mathml.converter import convert
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors.sanitize import SanitizeHTML
 
@@ -104,10 +107,21 @@ def write_page(notebook: Path, page: Path, title: str) -> None:
     exporter.register_filter("clean_html", lambda html: clean(PANDAS.sub("", str(html))))
     cells = nbformat.read(notebook, as_version=4)
     cells.metadata.title = title
+    formulas = dict[str, str]()  # mark to MathML, which no sanitizer keeps and every browser shows
+
+    def mark(formula: re.Match[str]) -> str:
+        found = secrets.token_hex(8)
+        formulas[found] = convert(formula[2], display="block" if formula[1] == "$$" else "inline")
+        return found
+
+    for cell in (cell for cell in cells.cells if cell.cell_type == "markdown"):
+        cell.source = FORMULA.sub(mark, cell.source)
     html, _ = exporter.from_notebook_node(cells)
+    html = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)  # needs no network
+    for found, formula in formulas.items():
+        html = html.replace(found, formula)
     with atomic_write(page) as temporary:
-        still = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)  # needs no network
-        temporary.write_text(still, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8")
 
 
 def explorer_of(run: str | Path) -> "Explorer":

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from ddid.attack import find_attack
+from ddid.defense.recipes import find_recipe
 from ddid.errors import InputError, require
 from ddid.files import from_here
 from ddid.notebook import (
@@ -67,8 +69,8 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     """Checked parameters of notebooks: of a profile, overruled by settings.
 
     `seed` sets it in all that take it, `03.seed` and `03_adversarial_meta_training.seed` in one.
-    One value for a list stands for a list of one. InputError: a name that no notebook takes, or a
-    value of another type.
+    One value for a list stands for a list of one. InputError: a name that no notebook takes, a
+    value of another type, or a recipe or attack that there is not.
     """
     declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
     known = {name for parameters in declared.values() for name in parameters}
@@ -84,7 +86,14 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
         for notebook in takers:
             wrapped = isinstance(declared[notebook][name], list) and not isinstance(value, list)
             plans[notebook][name] = [value] if wrapped else value
-    return {notebook: check_parameters(notebook, given) for notebook, given in plans.items()}
+    checked: Plans = {n: check_parameters(n, given) for n, given in plans.items()}
+    for parameters in checked.values():
+        for recipe in parameters.get("recipes", []):
+            find_recipe(recipe.partition("@")[0])
+        for name in parameters:
+            for attack in parameters[name] if name.endswith("_attacks") else []:
+                find_attack(attack)
+    return checked
 
 
 def _is_called(notebook: str, name: str) -> bool:

@@ -132,8 +132,7 @@ def _link(link: Path, target: Path) -> None:
 
 def connect(scheduler: str = "", workers: int = 0) -> "Client":
     """A client of the Dask cluster at an address, or of one on this machine while it is open:
-    `workers` processes (one a core if 0) of one thread each, which leave with a parent that is
-    killed."""
+    `workers` processes (one a core if 0) of one thread each, which leave with a killed parent."""
     import dask
     from distributed import Client
 

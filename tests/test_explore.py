@@ -31,7 +31,8 @@ def test_a_page_of_a_notebook_runs_nothing(tmp_path):
     evil += "<a href='javascript:alert(1)'>link</a>"
     outputs = [nbformat.v4.new_output("display_data", {"text/html": h}) for h in (evil, table)]
     cells = [nbformat.v4.new_code_cell("1", outputs=outputs), nbformat.v4.new_markdown_cell(evil)]
-    cells.append(nbformat.v4.new_markdown_cell("## Verdict"))
+    formula = r"## Verdict" "\n\n" r"$x_i$, $$\|\hat x - x\|_\infty \le \varepsilon$$"
+    cells.append(nbformat.v4.new_markdown_cell(formula))
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
     write_page(tmp_path / "a.ipynb", tmp_path / "a.html", "<script>alert(1)</script>")
     page = (tmp_path / "a.html").read_text()
@@ -39,6 +40,8 @@ def test_a_page_of_a_notebook_runs_nothing(tmp_path):
     assert "<h2" in page
     assert 'colspan="2"' in page
     assert "javascript:" not in page
+    assert page.count("</math>") == 2, "formulas are shown, not spelt"
+    assert "infty" not in page
     assert "dataframe tbody" not in page, "a style sheet is shown as text"
     assert "&lt;t" not in page
     assert "<img src=x" not in page

@@ -71,6 +71,14 @@ def test_an_attack_by_transfer_is_given_its_surrogate(people, tmp_path):
     assert "transfer" in found.table().index
 
 
+def test_a_model_whose_gradient_is_no_number_gets_no_score(people, tmp_path):
+    def broken(images):
+        return images.flatten(1) + (images.flatten(1) * 0).sqrt()  # of 0: an infinite slope
+
+    with pytest.raises(InputError, match="gradient is no number"):
+        ddid.evaluate(broken, people, people, out=tmp_path, attacks=["fna"], steps=1)
+
+
 @pytest.fixture
 def edge(monkeypatch):
     """The edge alone: what is behind it is tested elsewhere."""

@@ -46,6 +46,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
     [
         ("lr", "1e-3", "write 1.0e-3"),
         ("seed", 1.5, "a valid integer, such as 0"),
+        ("seed", -1, "greater than or equal to 0"),
         ("seed", True, "a valid integer"),
         ("fast", 1, "a valid boolean, such as False"),
         ("recipes", "none", "a valid list"),

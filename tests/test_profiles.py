@@ -58,3 +58,18 @@ def test_what_yaml_itself_trips_over(text, tmp_path):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(InputError, match="is not YAML"):
         read_profile(str(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("recipes=[ddidd]", "no recipe 'ddidd': choose one of metric_at"),
+        ("recipes=[none, ddid+magic@gated]", "no recipe 'ddid.magic'"),
+        ("unseen_attacks=[patch, pgd]", "unknown attack 'pgd': choose from"),
+        ("meta_attacks=pgd", "unknown attack 'pgd'"),
+        ("train_steps=-3", "train_steps. of 03_.* is -3: .* greater than or equal to 0"),
+    ],
+)
+def test_what_a_late_notebook_would_refuse_is_refused_before_the_first(setting, sentence, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        plan_run("smoke", tmp_path, [setting])

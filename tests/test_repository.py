@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,18 @@ def test_every_dependency_is_pinned_for_make():
     pinned = {re.match(names, x)[1].lower().replace("_", "-") for x in lines if x[0] != "#"}
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert {re.match(names, x)[1].lower() for x in wanted} <= pinned
+
+
+PROGRAMS = {"jupyterlab", "ipykernel"}  # which are run, not imported
+
+
+def test_every_dependency_is_used():
+    owners = packages_distributions()
+    text = "\n".join(path.read_text(encoding="utf-8") for path in [*LIBRARY, *NOTEBOOKS])
+    imported = set(re.findall(r"\b(?:import|from) (\w+)", text))
+    used = {owner.lower() for name in imported for owner in owners.get(name, [])}
+    wanted = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
+    assert wanted - PROGRAMS - used == set()
 
 
 def test_nothing_on_disk_is_executable_by_a_loader():

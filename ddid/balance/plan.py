@@ -64,8 +64,7 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
 
 
 def _wanted(cells: np.ndarray, images: int, limits: Thresholds) -> Iterator[tuple[int, str]]:
-    """Camera (as a column) and reason of each image one identity lacks, given its images in all
-    and from each known camera, (C,)."""
+    """Camera (a column) and reason of each image an identity lacks; `cells` (C,): those it has."""
     filled = cells.copy()
     for _ in range(limits.delta1 - images):
         filled[filled.argmin()] += 1

@@ -30,8 +30,8 @@ def load_images(
     paths: Sequence[str], size: tuple[int, int], progress: Progress | None = None
 ) -> Tensor:
     """Decode JPEG or PNG files and resize them to (height, width): uint8 (N, 3, H, W), RGB.
-    InputError: some are missing, truncated, too large or no images: how many, and the first; or the
-    machine lacks the memory."""
+    InputError: some are missing, truncated, too large or no images: how many, the first; or too
+    little memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     _needed(len(paths), size, memory, "memory")
     images = torch.empty((len(paths), 3, *size), dtype=torch.uint8)

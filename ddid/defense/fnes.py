@@ -37,9 +37,8 @@ def draw_omega(fnes: FNES, count: int, generator: torch.Generator) -> Tensor:
 
 
 def extend(images: Tensor, attacked: Tensor, omega: Tensor, gamma: float) -> Tensor:
-    """x_temp = x + γ(x̂ − x); x_adv = ωx + (1 − ω)x_temp, clipped to pixels [summary]. Takes clean
-    x and attacked x̂, (B, 3, H, W) in [0, 1], and ω (B,); returns (B, 3, H, W), which may be up to
-    γ times as far from x as x̂ is."""
+    """x_temp = x + γ(x̂ − x); x_adv = ωx + (1 − ω)x_temp, clipped to pixels [summary], up to γ
+    times as far from clean x as attacked x̂ is: (B, 3, H, W) in [0, 1] all, and ω (B,)."""
     extended = torch.lerp(images, attacked, gamma)
     return torch.lerp(extended, images, omega.view(-1, 1, 1, 1)).clamp(0, 1)
 

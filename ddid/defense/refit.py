@@ -60,8 +60,7 @@ def refit_experiment(
 
 def refit_classifier(net: ReIDNet, images: ImageSet, steps: int = 300, lr: float = 0.01) -> ReIDNet:
     """A copy of `net` with a new classifier for the identities of `images`; the encoder is frozen.
-    Our choice: full-batch Adam on clean embeddings computed once, and training's label
-    smoothing."""
+    Our choice: full-batch Adam on clean embeddings computed once; training's label smoothing."""
     refitted, device = copy.deepcopy(net).eval(), net.classifier.weight.device
     points, labels = embed(net, images.images).to(device), images.labels.to(device)
     classes = len(images.classes)

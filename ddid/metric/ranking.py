@@ -100,8 +100,7 @@ class Ranking:
 
 def is_match(pids: Tensor, camids: Tensor | None, own: Tensor, cameras: Tensor | None) -> Tensor:
     """Whether gallery images (pids, camids) are right answers to queries (own, cameras), broadcast:
-    the same identity, no distractor, and not from the query's own camera; an unknown camera (-1, or
-    None for all) equals no camera."""
+    the same identity, no distractor, another camera, as an unknown one is (-1; None: all)."""
     same = (pids == own) & (own != 0)
     if camids is None or cameras is None:
         return same
@@ -160,8 +159,8 @@ def right_answers(
 
 def score_counts(wrong: Tensor, relevant: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """AP, INP, first rank and validity of B queries. `wrong` (B, M): wrong answers at least as
-    close as the j-th closest right answer; `relevant` (B,): right answers of each query, the first
-    columns of its row."""
+    close as the j-th closest right one; `relevant` (B,): right answers, the first columns of a row.
+    """
     wrong = torch.nn.functional.pad(wrong, (0, int(wrong.shape[1] == 0)))
     place = torch.arange(1, wrong.shape[1] + 1)
     inside = place <= relevant[:, None]

@@ -56,8 +56,7 @@ class UnderAttack:
 
 @dataclass(frozen=True)
 class Projection:
-    """Points on the map: gallery (G, 2) of these `rows` of it, clean queries (Q, 2), the same
-    queries attacked (Q, 2)."""
+    """Points on the map: these `rows` of the gallery (G, 2), queries clean and attacked (Q, 2)."""
 
     gallery: np.ndarray
     clean: np.ndarray

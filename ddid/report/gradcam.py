@@ -37,8 +37,7 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
 
 
 def agreement(first: Tensor, second: Tensor) -> float:
-    """How much two stacks of maps (B, H, W) look at the same places: their mean cosine similarity,
-    from 0, disjoint, to 1, alike."""
+    """Mean cosine similarity of two stacks of maps (B, H, W): from 0, disjoint, to 1, alike."""
     return float(cosine_similarity(first.flatten(1), second.flatten(1)).mean())
 
 

@@ -78,8 +78,9 @@ class Shot:
     def name(self) -> str:
         """File name in the Market-1501 scheme."""
         label = "-1" if self.pid < 0 else f"{self.pid:04d}"
-        frame = 1000 * self.tracklet + 25 * self.step + 1
-        return f"{label}_c{self.camid}s1_{frame:06d}_00.jpg"
+        box, step = divmod(self.step, 40)  # a walk's further frames count in the last number
+        frame = 1000 * self.tracklet + 25 * step + 1
+        return f"{label}_c{self.camid}s1_{frame:06d}_{box:02d}.jpg"
 
 
 def write_street(root: str | Path, config: StreetConfig, progress: Progress | None = None) -> Path:

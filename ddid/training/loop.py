@@ -209,8 +209,7 @@ class Loop:
 
     def average_processes(self) -> None:
         """Give all processes the mean gradient and the mean BatchNorm statistics. Not left to
-        accelerate's wrapper: it works in hooks, which parameters replaced by functional_call never
-        reach."""
+        accelerate: its hooks never see parameters that functional_call replaces."""
         if self.accelerator.num_processes == 1:
             return
         shared = [p.grad for p in self.parameters if p.grad is not None]

@@ -1,5 +1,6 @@
 """The street is a data set like any other: same bytes, known bias, readable, resumable."""
 
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -174,6 +175,13 @@ def test_duplicates_are_frames_of_a_tracklet_that_look_alike():
     other = replace(first, tracklet=first.tracklet + 1)
     pixels = [np.asarray(take(shot, config), float) for shot in (first, second, other)]
     assert np.abs(pixels[0] - pixels[1]).mean() < 0.4 * np.abs(pixels[0] - pixels[2]).mean()
+
+
+def test_no_two_images_share_a_file_name_however_long_a_walk():
+    shots = list(plan_shots(StreetConfig(train_identities=8, images=200, duplicates=0.99)))
+    assert max(shot.step for shot in shots) > 80
+    assert len({(shot.folder, shot.name) for shot in shots}) == len(shots)
+    assert all(re.fullmatch(r"(-1|\d{4})_c\ds1_\d{6}_\d\d\.jpg", shot.name) for shot in shots)
 
 
 def test_a_person_is_more_like_themselves_than_like_others_in_one_camera():
