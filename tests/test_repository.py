@@ -39,7 +39,7 @@ LAYERS = [
     {"__init__", "__main__"},
 ]
 APART = {"report": {"balance", "defense"}, "defense": {"balance"}}
-MOST_LINES = 10_500
+MOST_LINES = 10_520
 
 
 def room(module: str) -> str:
