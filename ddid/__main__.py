@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"ddid: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("ddid: interrupted; what is finished is kept, --resume goes on\n")
+        sys.stderr.write(
+            "ddid: interrupted; what is finished is kept, the same goes on (a run: with --resume)\n"
+        )
         return 130
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -25,7 +26,7 @@ def require_within(what: str, settings: Any, **intervals: str) -> None:
         value, kind = getattr(settings, name), type(settings).__dataclass_fields__[name].type
         whole = kind in (int, "int")
         low, high = map(float, interval[1:-1].split(","))
-        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
         inside = (
             number
             and (low < value if interval[0] == "(" else low <= value)

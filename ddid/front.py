@@ -111,12 +111,12 @@ def audit(
     """Can a model's robustness be believed? Arguments as of `evaluate`.
 
     `.flags` names the checks that failed, none for an honest model; `.verdicts` has the evidence,
-    `.table()` the scores in percent. `ddid audit` does the same from a terminal, with a page.
+    `.table()` the scores in percent. `ddid audit` asks the same from a terminal and writes a page.
 
     >>> "gradients" in audit(model, query, gallery, out=folder, steps=2).flags
     False
     """
-    plan = Plan(budget=Budget(eps=eps, steps=steps))
+    plan = Plan((), Budget(eps=eps, steps=steps))
     return question(Subject.of(model, query, gallery), out, plan, progress=progress)
 
 

@@ -80,6 +80,12 @@ class _Walk:
         elif hasattr(value, "__dict__") and (self.part or _ours(kind.__module__)):
             held = {name: vars(value)[name] for name in vars(value).keys() - {"training"}}
             self.add((kind, held))
+        elif isinstance(value, re.Pattern):
+            self.add((value.pattern, value.flags))
+        elif hasattr(value, "state_dict"):  # a network that code names
+            self.add((kind.__name__, dict(value.state_dict())))
+        elif hasattr(value, "__array__"):
+            self.add((kind.__name__, np.asarray(value)))
         else:
             require(
                 not self.part,

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ddid.backbones import find_backbone
 from ddid.data.images import to_unit
 from ddid.errors import InputError, require
 from ddid.files import atomic_write, read_json, write_json
@@ -21,20 +22,6 @@ from ddid.metric.distance import Embed
 
 FORMAT = 1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-OWN = "own module"
-
-BASIC = {"depths": [1] * 4, "layer_type": "basic"}
-DINO_TINY = {"hidden_size": 192, "num_attention_heads": 3, "image_size": 64, "patch_size": 8}
-DINO_SMALL = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14}
-# A family of transformers' models, and what differs from its defaults. The two tiny ones are our
-# choices for CPUs: 1.2 M parameters; and the depth that trains in minutes.
-ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet-tiny": ("ResNet", BASIC | {"embedding_size": 32, "hidden_sizes": [32, 64, 128, 256]}),
-    "resnet18": ("ResNet", BASIC | {"hidden_sizes": [64, 128, 256, 512], "depths": [2] * 4}),
-    "resnet50": ("ResNet", {}),
-    "dinov2-tiny": ("Dinov2", DINO_TINY | {"num_hidden_layers": 4}),
-    "dinov2-small": ("Dinov2", DINO_SMALL),
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +29,7 @@ class ModelConfig:
     """What it takes to build a `ReIDNet` again."""
 
     classes: int  # identities in training, the classifier's outputs
-    backbone: str = "resnet-tiny"  # one of ARCHITECTURES, or OWN for a module that was given
+    backbone: str = "resnet-tiny"  # a name of `ddid.backbones`
     height: int = 64  # pixels
     width: int = 32  # pixels
 
@@ -58,27 +45,17 @@ class Heads(NamedTuple):
 class ReIDNet(nn.Module):
     """Backbone, global pooling, BNNeck (Luo et al. 2019) and a linear classifier without bias.
 
-    A ResNet's last stage keeps stride 1, as ReID models do, so that its maps stay twice as large.
-    `weights` is a folder or hub name of pretrained backbone weights in transformers' format; empty
-    for random ones. `backbone` is a module of one's own instead, a copy of which is trained: images
-    (B, 3, H, W), normalised as for ImageNet, to features (B, D) or maps (B, D, h, w).
+    `weights` is a folder or hub name of pretrained backbone weights; empty for random ones.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, config: ModelConfig, weights: str = "", backbone: nn.Module | None = None
-    ) -> None:
+    def __init__(self, config: ModelConfig, weights: str = "") -> None:
         super().__init__()
-        self.config = config
-        if backbone is None:
-            self.backbone = _backbone(config, weights)
-            inner = self.backbone.config
-            self.width = getattr(inner, "hidden_size", None) or inner.hidden_sizes[-1]
-        else:
-            self.backbone = copy.deepcopy(backbone)
-            self.width = _width(self.backbone, config)
+        self.config, size = config, (config.height, config.width)
+        self.backbone = find_backbone(config.backbone)(weights, size)
+        self.width = _width(self.backbone, size)
         self.neck = nn.BatchNorm1d(self.width)
         self.neck.bias.requires_grad_(False)  # the neck centres the features on the origin
         self.classifier = nn.Linear(self.width, config.classes, bias=False)
@@ -102,8 +79,9 @@ class ReIDNet(nn.Module):
 
     @property
     def stages(self) -> nn.ModuleList:
-        """The modules that put out spatial maps (B, C, h, w), ever coarser; empty without such."""
-        return getattr(getattr(self.backbone, "encoder", None), "stages", nn.ModuleList())
+        """What puts out spatial maps (B, C, h, w), ever coarser: a ModuleList `stages` of the
+        backbone or of its `encoder`; empty without such."""
+        return getattr(getattr(self.backbone, "encoder", self.backbone), "stages", nn.ModuleList())
 
 
 def pooled(output: Any) -> Tensor:
@@ -140,12 +118,9 @@ def save_model(net: ReIDNet, folder: str | Path, **notes: Any) -> None:
     write_json(folder / "model.json", described)
 
 
-def load_model(
-    folder: str | Path, backbone: nn.Module | None = None, size: tuple[int, int] | None = None
-) -> ReIDNet:
-    """The network saved in `folder`, in evaluation mode, on the CPU; `backbone` is a module like
-    the one it was trained with, if that was one's own. InputError for weights that do not fit, or
-    where images of `size` (height, width) are not what it was trained on."""
+def load_model(folder: str | Path, size: tuple[int, int] | None = None) -> ReIDNet:
+    """The network saved in `folder`, in evaluation mode, on the CPU. InputError for weights that do
+    not fit, or where images of `size` (height, width) are not what it was trained on."""
     folder = Path(folder)
     description = read_json(folder / "model.json")
     found = description.get("format")
@@ -153,7 +128,7 @@ def load_model(
     path = folder / "weights.safetensors"
     require(path.is_file(), f"no weights {path}: train the model again")
     try:
-        net = ReIDNet(ModelConfig(**description["config"]), backbone=backbone)
+        net = ReIDNet(ModelConfig(**description["config"]))
         net.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(
@@ -164,58 +139,20 @@ def load_model(
     return net.eval()
 
 
-def _width(backbone: nn.Module, config: ModelConfig) -> int:
-    probe = torch.zeros(2, 3, config.height, config.width)
-    like = next(backbone.parameters(), probe)
+def _width(backbone: nn.Module, size: tuple[int, int]) -> int:
+    """Length D of a backbone's features."""
+    asked = copy.deepcopy(backbone).eval()  # statistics of BatchNorm stay as they are
     try:
-        asked = copy.deepcopy(backbone).eval()  # statistics of BatchNorm stay as they are
-        feature = embed(lambda images: pooled(asked(images)), probe.to(like))
+        with torch.no_grad():
+            feature = pooled(asked(torch.zeros(2, 3, *size)))
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:
-        shape = tuple(probe.shape)
-        raise InputError(f"the backbone takes no images {shape}: {_first_line(error)}") from error
+        told = f"the backbone takes no images (2, 3, {size[0]}, {size[1]})"
+        raise InputError(f"{told}: {_first_line(error)}") from error
     require(
         feature.ndim == 2 and len(feature) == 2,
         f"the backbone returns {tuple(feature.shape)} for 2 images: give (B, D) or (B, D, h, w)",
     )
     return feature.shape[1]
-
-
-def _backbone(config: ModelConfig, weights: str) -> Any:
-    import transformers
-
-    name = config.backbone
-    require(name != OWN, "this model has a backbone of your own: give it as `backbone`")
-    require(name in ARCHITECTURES, f"unknown backbone {name!r}: choose of {[*ARCHITECTURES]}")
-    family, changes = ARCHITECTURES[name]
-    settings = getattr(transformers, f"{family}Config")(**changes)
-    patch = getattr(settings, "patch_size", 1)
-    require(
-        config.height % patch == 0 and config.width % patch == 0,
-        f"{name} takes patches of {patch} pixels: change image_height and image_width to multiples",
-    )
-    kind = getattr(transformers, f"{family}Model")
-    backbone = _pretrained(kind, settings, weights) if weights else kind(settings)
-    if family == "ResNet":
-        for module in backbone.encoder.stages[-1].modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
-    return backbone
-
-
-def _pretrained(kind: Any, settings: Any, weights: str) -> Any:
-    try:
-        backbone, report = kind.from_pretrained(
-            weights, config=settings, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        told = _first_line(error)
-        raise InputError(f"backbone weights {weights!r} cannot be read: {told}") from error
-    wrong = [*report["missing_keys"], *report["mismatched_keys"]]
-    require(
-        not wrong,
-        f"backbone weights {weights!r} are of another architecture, {len(wrong)} tensors differ",
-    )
-    return backbone
 
 
 def _first_line(error: Exception) -> str:

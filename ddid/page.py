@@ -82,9 +82,11 @@ def _try(given: dict[str, Any]) -> None:
 
     from ddid.attack import Budget
     from ddid.data.decoding import check_size
+    from ddid.report.robustness import Plan
     from ddid.report.subject import check_model, load_factory
 
-    Budget(given["attack_eps_255"] / 255, steps=given["attack_steps"])
+    plan = Plan((), Budget(given["attack_eps_255"] / 255, steps=given["attack_steps"]))
+    require(plan.budget.eps > 0, "eps is 0, which attacks nothing: give levels of 255, say 8")
     size = given["image_height"], given["image_width"]
     check_size(size)
     images = torch.rand(3, 3, *size)

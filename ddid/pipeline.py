@@ -82,8 +82,8 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
             notebook = Path(path).stem
             title = f"[{number}/{len(plans)}] {notebook}"
             clock.begin(number)
-            before = _written_before(root, notebook, parameters)
-            stands = identity(own=_own(path, parameters), before=before)
+            found = _written_before(root, notebook, parameters)
+            stands = identity(own=_own(path, parameters), before=found)
             state = {"identity": stands, "settings": _settings(parameters), "finished": True}
             earlier = _state(root / notebook)
             if state.items() <= earlier.items() and earlier.get("wrote") == _wrote(root / notebook):
@@ -92,7 +92,9 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
             say(f"{title} ...\n")
             write_json(root / notebook / STATE, earlier | state | {"finished": False})
             _execute(notebook_path(path), parameters, root / notebook, say)
-            state["seconds"] = max(round(clock.seconds(), 1), clock.expected[number - 1] or 0.0)
+            same = earlier.get("settings") == state["settings"]  # a resumed one takes less
+            before = earlier.get("seconds", 0.0) if same else 0.0
+            state["seconds"] = max(round(clock.seconds(), 1), before)
             state["wrote"] = _wrote(root / notebook)
             write_json(root / notebook / STATE, state)
             say(f"{title}: {in_words(clock.seconds())}\n")
@@ -134,9 +136,9 @@ def _stamp(path: str) -> tuple[int, int]:
 
 def _listed(path: Path) -> set[str]:
     """Images that a file names, if it is a CSV manifest."""
-    if path.suffix != ".csv" or not path.is_file():
+    if path.suffix.lower() != ".csv" or not path.is_file():
         return set()
-    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         names = {row.get("path") for row in csv.DictReader(stream)}
     return {os.path.abspath(path.parent / name) for name in names if name}
 

@@ -87,7 +87,7 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
             wrapped = isinstance(declared[notebook][name], list) and not isinstance(value, list)
             plans[notebook][name] = [value] if wrapped else value
     checked: Plans = {n: check_parameters(n, given) for n, given in plans.items()}
-    for parameters in checked.values():
+    for parameters in (checked[n] for n in checked if not Path(n).suffix):  # not one's own file
         for recipe in parameters.get("recipes", []):
             find_recipe(recipe.partition("@")[0])
         for name in parameters:

@@ -118,8 +118,8 @@ def read_study(name: str) -> Study:
             f"study {name}: {each.record} is of no notebook here",
         )
         given |= {*each.levels, *each.columns}
-    for name in study.gains.paired if study.gains else ():
-        require(name in study.grid, f"study {name}: gains are paired by {name}, which no grid has")
+    for key in study.gains.paired if study.gains else ():
+        require(key in study.grid, f"study {name}: gains are paired by {key}, which no grid has")
     for column in study.columns:
         require(column in given | EVERY_ROW, f"study {name}: nothing fills the column `{column}`")
     return study

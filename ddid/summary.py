@@ -8,6 +8,7 @@ import pandas as pd
 
 from ddid.attack import attack_names, find_attack
 from ddid.attack.registry import Family
+from ddid.backbones import backbones
 from ddid.defense.recipes import recipes
 from ddid.files import read_json
 
@@ -47,8 +48,9 @@ def shown(known: Sequence[str] | pd.DataFrame, attacks: Sequence[str] = ()) -> l
 
 
 def names_text() -> str:
-    """Every recipe and every attack by name, a line each."""
-    lines = ["recipes (a name may change one: `ddid-meta`, `metric_at+fnes`, `metric_at-eps10`)"]
+    """Every backbone by name; every recipe and every attack, a line each."""
+    lines = [f"backbones: {', '.join(backbones())}", ""]
+    lines += ["recipes (a name may change one: `ddid-meta`, `metric_at+fnes`, `metric_at-eps10`)"]
     lines += [f"  {name:<18} {recipe.idea}" for name, recipe in recipes().items()]
     for family in get_args(Family):
         lines += ["", f"attacks, {family}"]

@@ -88,7 +88,7 @@ def _run(
         for notebook, identity in zip(cell.plans, identities(cell.plans), strict=True):
             root, plan = steps / identity[:16], {notebook: cell.plans[notebook]}
             if root not in futures:
-                key = f"{Path(notebook).stem}-{root.name}"
+                key = f"{Path(notebook).stem}-{root}"  # a scheduler may serve several studies
                 given = plan, root, before, futures.get(before)
                 # In the study's order, so that what is there of an unfinished one can be compared.
                 how = {"key": key, "retries": TRIES - 1, "priority": -len(futures)}

@@ -1,4 +1,4 @@
-"""A new defence, attack and data layout are one file each: written into a copy of the library."""
+"""A new defence, attack, backbone or data layout is one file: written into a copy of ddid."""
 
 import os
 import shutil
@@ -33,6 +33,26 @@ def dark(scene):
     return (scene.images - scene.budget.eps).clamp(0, 1)
 '''
 
+BACKBONE = '''"""A network with two stages."""
+
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        first, second = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+        self.stages = nn.ModuleList([nn.Sequential(first, nn.BatchNorm2d(8), nn.ReLU()), second])
+
+    def forward(self, images):
+        for stage in self.stages:
+            images = stage(images)
+        return images
+
+
+BACKBONES = {"small": lambda weights, size: Small()}
+'''
+
 LAYOUT = '''"""Files named PERSON-CAMERA-SPLIT.png."""
 
 import pandas as pd
@@ -63,6 +83,16 @@ import torch
 found = ddid.evaluate(lambda x: x.flatten(1), query, gallery, out="found", steps=1)
 assert found.table()["mAP"]["worst"] <= found.table()["mAP"]["dark"]
 """,
+    "backbones/small.py": """
+import torch
+from ddid.model import load_model
+from ddid.report.gradcam import similarity_maps
+few = {"identities": 2, "images_per_identity": 2, "steps": 1}
+ddid.train("ddid", train, out="net", backbone="small", **few)
+net, images = load_model("net"), train.images[:2] / 255
+assert net(images).shape == (2, 16)
+assert similarity_maps(net, images, torch.ones(2, 16)).shape == (2, 32, 16)
+""",
     "data/layouts/dashes.py": """
 import pathlib
 from PIL import Image
@@ -84,7 +114,9 @@ train, query, gallery = ddid.read_data(write_street("street", street)).images(si
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("where", "text"), zip(USE, (RECIPE, ATTACK, LAYOUT), strict=True))
+@pytest.mark.parametrize(
+    ("where", "text"), zip(USE, (RECIPE, ATTACK, BACKBONE, LAYOUT), strict=True)
+)
 def test_one_file_is_enough(where, text, tmp_path):
     shutil.copytree(REPOSITORY / "ddid", tmp_path / "ddid")
     (tmp_path / "ddid" / where).write_text(text)

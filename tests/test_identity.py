@@ -4,6 +4,7 @@ import enum
 import functools
 import importlib
 import itertools
+import re
 import sys
 import textwrap
 import threading
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -153,6 +155,22 @@ def test_code_that_is_used_counts(loaded, name, old, new):
 def test_what_a_function_does_not_name_does_not_count(loaded, name):
     before = identity(f=getattr(loaded(), name))
     assert before == identity(f=getattr(loaded(("x + 1", "x - 1")), name))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)),
+        (re.compile("a"), re.compile("b")),
+        (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})),
+    ],
+)
+def test_what_code_names_of_other_packages_counts(loaded, first, second, monkeypatch):
+    losses, found = loaded(), []
+    for thing in (first, second, first):
+        monkeypatch.setattr(losses, "SCALE", thing)
+        found.append(identity(f=losses.loss))
+    assert found[0] == found[2] != found[1]
 
 
 def test_a_replaced_function_counts(loaded, monkeypatch):

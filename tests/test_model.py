@@ -1,11 +1,13 @@
+import copy
 import json
 
 import pytest
 import torch
 from torch import nn
 
+from ddid.backbones import backbones, pretrained
 from ddid.errors import InputError
-from ddid.model import ARCHITECTURES, OWN, ModelConfig, ReIDNet, embed, load_model, save_model
+from ddid.model import ModelConfig, ReIDNet, embed, load_model, save_model
 
 IMAGES = torch.rand(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
 
@@ -25,7 +27,7 @@ def test_heads_have_one_row_an_image_and_forward_is_the_embedding(backbone):
 
 
 def test_known_backbones_are_the_documented_ones():
-    assert {"resnet-tiny", "resnet18", "resnet50", "dinov2-small"} <= set(ARCHITECTURES)
+    assert {"resnet-tiny", "resnet18", "resnet50", "dinov2-small"} <= set(backbones())
 
 
 def test_last_stage_keeps_stride_1():
@@ -102,8 +104,16 @@ class Maps(nn.Module):
         return self.layers(images)
 
 
-def own(backbone, **changes):
-    return ReIDNet(ModelConfig(classes=5, backbone=OWN, **changes), backbone=backbone).eval()
+@pytest.fixture
+def own(monkeypatch):
+    """A network around a module, under the name of a backbone of its own."""
+
+    def build(module):
+        known = pretrained.BACKBONES | {"own": lambda weights, size: copy.deepcopy(module)}
+        monkeypatch.setattr(pretrained, "BACKBONES", known)
+        return tiny(backbone="own")
+
+    return build
 
 
 @pytest.mark.parametrize(
@@ -111,32 +121,42 @@ def own(backbone, **changes):
     [(Maps(), 7), (nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 32, 9)), 9)],
     ids=["maps", "features"],
 )
-def test_any_module_is_a_backbone(backbone, width, tmp_path):
+def test_any_module_is_a_backbone(backbone, width, own, tmp_path, monkeypatch):
     net = own(backbone)
     assert net(IMAGES).shape == (4, width)
-    assert net.backbone is not backbone
     save_model(net, tmp_path)
-    assert torch.equal(load_model(tmp_path, backbone)(IMAGES), net(IMAGES))
-    with pytest.raises(InputError, match="give it as `backbone`"):
+    assert torch.equal(load_model(tmp_path)(IMAGES), net(IMAGES))
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="unknown backbone 'own': choose of resnet-tiny"):
         load_model(tmp_path)
 
 
-def test_a_backbone_is_asked_for_its_width_without_learning_from_it():
-    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    assert int(own(backbone).backbone[1].num_batches_tracked) == 0
+def test_a_backbone_is_told_its_weights_and_the_size_of_images(monkeypatch):
+    told = []
+    known = {"own": lambda *given: told.append(given) or Maps()}
+    monkeypatch.setattr(pretrained, "BACKBONES", known)
+    ReIDNet(ModelConfig(classes=5, backbone="own"), weights="mine.safetensors")
+    assert told == [("mine.safetensors", (64, 32))]
+
+
+def test_a_backbone_is_asked_for_its_width_without_learning_from_it(own):
+    backbone = own(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).train().backbone
     assert int(backbone[1].num_batches_tracked) == 0
     assert backbone.training
 
 
-def test_maps_are_averaged():
+def test_maps_are_averaged_and_stages_found(own):
     net = own(Maps())
     normalised = (IMAGES - net.mean) / net.std
     expected = net.backbone(normalised).mean((2, 3))
     assert torch.allclose(net(IMAGES, heads=True).feature, expected)
+    assert not len(net.stages)
+    net.backbone.stages = nn.ModuleList(net.backbone.layers)
+    assert len(net.stages) == 2
 
 
 @pytest.mark.parametrize("backbone", [nn.Linear(3, 2), nn.Sequential(nn.Flatten(0))])
-def test_a_module_that_takes_no_images_is_one_sentence(backbone):
+def test_a_module_that_takes_no_images_is_one_sentence(backbone, own):
     with pytest.raises(InputError, match="the backbone"):
         own(backbone)
 

@@ -375,6 +375,15 @@ def test_lists_and_models_that_settings_name_beside_the_notebooks_count(executed
     assert executed(**given) == []
 
 
+@pytest.mark.parametrize(("name", "encoding"), [("a.csv", "utf-8-sig"), ("a.CSV", "utf-8")])
+def test_a_spreadsheets_manifest_names_its_images_too(name, encoding, tmp_path):
+    (tmp_path / name).write_text("path,pid\na.png,1\n", encoding=encoding)
+    (tmp_path / "a.png").write_bytes(b"one")
+    before = pipeline._stamps(tmp_path / name)
+    (tmp_path / "a.png").write_bytes(b"another")
+    assert pipeline._stamps(tmp_path / name) != before
+
+
 @pytest.mark.parametrize("parameter", ["audited_model", "audited_surrogate"])
 def test_an_edited_model_is_audited_again(parameter, executed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -24,7 +24,8 @@ LAYERS = [
     {"files", "seeds", "progress", "identity"},
     {"sources"},
     {"data", "metric"},
-    {"street", "model"},
+    {"street", "backbones"},
+    {"model"},
     {"foreign"},
     {"training"},
     {"balance", "attack"},
@@ -39,7 +40,7 @@ LAYERS = [
     {"__init__", "__main__"},
 ]
 APART = {"report": {"balance", "defense"}, "defense": {"balance"}}
-MOST_LINES = 10_520
+MOST_LINES = 10_600
 
 
 def room(module: str) -> str:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pandas as pd
@@ -104,6 +105,15 @@ def test_two_processes_give_the_table_of_one_and_equal_notebooks_run_once(study,
     again = run_study(read_study(str(path)), tmp_path / "two", **address(cluster))
     pd.testing.assert_frame_equal(again, two)
     assert (tmp_path / "two/executed.txt").read_text().split() == done
+
+
+@pytest.mark.slow
+def test_two_studies_on_one_scheduler_have_their_own_files(study, tmp_path, cluster):
+    same, where = read_study(str(study())), address(cluster)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda name: run_study(same, tmp_path / name, **where), "ab")
+    assert first.equals(second)
+    assert all((tmp_path / name / "runs/seed=1,variant=mine/draw").is_dir() for name in "ab")
 
 
 @pytest.mark.slow

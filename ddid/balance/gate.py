@@ -1,7 +1,8 @@
 """The quality gate: which synthetic images may enter the training set [ours; the paper has none].
 
 An image passes if it is no near-copy of a training image, and a judge that knows real images alone
-is as sure of the wanted identity and camera as it is of most photographs that it has not seen.
+is as sure of the wanted identity and camera as of all but the tenth of photographs that it has not
+seen and is least sure of.
 """
 
 from dataclasses import dataclass, field
@@ -50,8 +51,8 @@ class Gate:
         """`kept`, or the first of `REASONS` against each image."""
         copied = nearest_difference(thumbnails(images.images), self.judge.thumbs) < self.limits.copy
         unsure = self.judge.leads(images) < self.least()
-        objections = torch.cat([copied[:, None], unsure], 1)
-        return [(*REASONS, KEPT)[[*row, True].index(True)] for row in objections.tolist()]
+        found = torch.cat([copied[:, None], unsure, torch.ones_like(copied)[:, None]], 1)
+        return [(*REASONS, KEPT)[first] for first in found.int().argmax(1).tolist()]
 
     def photographs_passing(self) -> float:
         """Share of the held-out photographs that both of the judge's limits let pass."""

@@ -99,6 +99,8 @@ def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining
 
 def unfit(folder: str | Path, real: ImageSet, config: GeneratorConfig) -> str:
     """Why the generator in `folder` is not for these images, in words; empty where it is."""
+    if not Path(folder, "generator.json").is_file():
+        return f"{folder} holds no generator"
     if load_generator(folder).config != config:
         return f"{folder} is a generator of another architecture, other identities or cameras"
     known, found = read_json(Path(folder) / "generator.json").get("people", {}), people(real)

@@ -80,8 +80,9 @@ class Judge:
             for what, share in self.right().items()
             if share < BLIND
         ]
-        advice = "so its verdicts say little: train it longer (judge_epochs) or on larger images."
-        return f"The judge recognises only {' and '.join(blind)}, {advice}" if blind else ""
+        advice = "train it longer (notebook 02: judge_epochs) or on larger images."
+        told = f"The judge recognises only {' and '.join(blind)}, so its verdicts say little"
+        return f"{told}: {advice}" if blind else ""
 
 
 def train_judge(

@@ -1,4 +1,4 @@
-"""The resampling plan: which images phase 1 adds, each with its seed, and what that costs.
+"""The resampling plan: which images phase 1 adds, each with its seed.
 
 `n_i` real images of identity `i`, `n_{i,c}` of them from camera `c` [summary]:
 - between identities: every `i` with `n_i < δ1` gets `δ1 − n_i` images;

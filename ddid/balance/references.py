@@ -106,7 +106,9 @@ class References:
     def _hidden(self, told: Condition, draw: torch.Generator) -> Condition:
         """Hide each part at random: on its own, and with all else of the person or the camera."""
         chance = torch.rand(len(told) + 2, len(told.identity), generator=draw)
-        gone = (chance[:5] < HIDDEN) | (chance[5:] < UNTOLD)[[0, 0, 1, 0, 1]]
+        person, camera = chance[5:] < UNTOLD
+        gone = chance[:5] < HIDDEN
+        gone |= torch.stack(Condition(person, person, camera, person, camera))
         hidden = zip(gone.to(self.device), told.blank(self.config.nulls), told, strict=True)
         return Condition(
             *(

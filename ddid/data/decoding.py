@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -112,7 +112,9 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
             require(image.width * image.height <= LARGEST, _too_large(path))
             if image.mode.startswith("I"):  # 16-bit grey, which PIL would clip to white
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            pixels = image.convert("RGB")
+            pixels = ImageOps.exif_transpose(image).convert(
+                "RGB"
+            )  # a telephone's lie on their side
             if pixels.size != (width, height):
                 pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
     except InputError:
@@ -123,7 +125,7 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
         raise InputError(_too_large(path)) from error
     except (OSError, SyntaxError, ValueError) as error:
         told = f"{path} is truncated or no JPEG or PNG image ({error})"
-        raise InputError(f"{told}: replace it, or set skip_broken") from error
+        raise InputError(f"{told}: replace it, or skip_broken (notebook 01, read_data)") from error
     return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).transpose(2, 0, 1))
 
 

@@ -76,7 +76,8 @@ def below(folder: Path, paths: Iterable[str], allow_outside: bool = False) -> li
             full = os.path.realpath(full)
         require(
             allow_outside or full.startswith(root),
-            f"{path!r} leads to {full!r}, outside {folder}: move it, or set allow_outside",
+            f"{path!r} leads to {full!r}, outside {folder}: move it, or allow_outside (notebook 01 "
+            "and read_data know it)",
         )
         found.append(full)
     return found

@@ -86,5 +86,5 @@ def read_data(
 
 def reopen(csv: Path) -> Data:
     """A manifest that a notebook of this run wrote: its images lie where they were found, and are
-    decoded once for all notebooks, beside the run."""
+    decoded once for all notebooks, in the run's folder `decoded`."""
     return read_data(csv, allow_outside=True, cache=csv.parents[1] / "decoded")

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddid.attack.budget import Budget
+from ddid.backbones import find_backbone
 from ddid.data.augment import Augment
 from ddid.data.images import ImageSet, to_unit
 from ddid.defense.discriminator import Discriminator
@@ -17,7 +18,7 @@ from ddid.defense.recipes import find_recipe
 from ddid.defense.step import Draw, Learner
 from ddid.errors import require, require_within
 from ddid.identity import identity
-from ddid.model import OWN, ModelConfig, ReIDNet, load_model, save_model
+from ddid.model import ModelConfig, ReIDNet, load_model, save_model
 from ddid.progress import Progress
 from ddid.training import Feed, Fit, fit, is_trained, pk_batches
 
@@ -32,8 +33,8 @@ class TrainConfig(Fit):
     steps: int = 300
     lr: float = 1e-3
     weight_decay: float = 5e-4
-    backbone: str = "resnet-tiny"
-    weights: str = ""  # folder or hub name of pretrained backbone weights; empty: random ones
+    backbone: str = "resnet-tiny"  # a name of `ddid.backbones`
+    weights: str = ""  # file, folder or hub name of pretrained ones; empty: random ones
     identities: int = 16  # P in a batch (Hermans et al. 2017) …
     images_per_identity: int = 4  # … with K images each
     eps: float = 8 / 255  # budget of the inner attack, in fractions of the pixel range [summary]
@@ -57,35 +58,31 @@ def train(
     config: TrainConfig,
     folder: str | Path,
     progress: Progress | None = None,
-    backbone: nn.Module | None = None,
 ) -> ReIDNet:
     """Train `recipe`, going on from what `folder` holds, and return it in evaluation mode.
 
     The identities of `train_set` are the classes. `folder` gets `train_log.jsonl` and the model;
-    what another recipe, its code, data or settings left there is moved to its folder `before`. A
-    `backbone` of one's own takes the place of the config's, see `ReIDNet`, and stays as it is.
+    what another recipe, its code, data or settings left there is moved to its folder `before`.
     """
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    folder, key = Path(folder), training_key(recipe, train_set, config, backbone)
+    folder, key = Path(folder), training_key(recipe, train_set, config)
     if not is_trained(folder, key):
         source = None
         if recipe.needs_source:
-            source = train("none", train_set, config, folder / "source", progress, backbone)
+            source = train("none", train_set, config, folder / "source", progress)
         config = replace(config, average=recipe.average or config.average)
-        fit(Defence(recipe, train_set, config, source, backbone), config, folder, key, progress)
-    return load_model(folder, backbone).to(Accelerator().device)
+        fit(Defence(recipe, train_set, config, source), config, folder, key, progress)
+    return load_model(folder).to(Accelerator().device)
 
 
-def training_key(
-    recipe: Recipe, train_set: ImageSet, config: TrainConfig, backbone: nn.Module | None = None
-) -> str:
+def training_key(recipe: Recipe, train_set: ImageSet, config: TrainConfig) -> str:
     """Identity of the final weights: settings, data, and the code of the recipe and of the step."""
     weights = Path(config.weights)
     return identity(
         recipe=replace(recipe, name="", paper="", idea="", ours=""),
         config=replace(config, log_every=1, checkpoint_every=1),  # which change no weight
-        backbone=backbone,
-        weights=weights if config.weights and weights.is_dir() else config.weights,
+        backbone=find_backbone(config.backbone),
+        weights=weights if config.weights and weights.exists() else config.weights,
         data=(train_set.images, train_set.pids, train_set.camids),
         step=(Defence, fit),
         **config.in_force(),
@@ -101,18 +98,16 @@ class Defence:
         train_set: ImageSet,
         config: TrainConfig,
         source: ReIDNet | None = None,
-        backbone: nn.Module | None = None,
     ) -> None:
         self.name, self.config = recipe.name, config
         accelerator = Accelerator()
         self.device = accelerator.device
         self.batches = own_share(train_set, config, accelerator)
         height, width = train_set.images.shape[-2:]
-        name = config.backbone if backbone is None else OWN
-        shape = ModelConfig(len(train_set.classes), name, height, width)
+        shape = ModelConfig(len(train_set.classes), config.backbone, height, width)
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(config.seed)
-            net = ReIDNet(shape, config.weights, backbone).to(self.device)
+            net = ReIDNet(shape, config.weights).to(self.device)
             judge = Discriminator(net.width).to(self.device) if recipe.discriminator else None
         self.learner = Learner(recipe, net, config.budget, judge, source)
         self.modules = nn.ModuleDict({"net": net} | ({"discriminator": judge} if judge else {}))

@@ -149,10 +149,12 @@ class Explorer:
     def figure(self) -> Figure:
         """The view as a figure: image, change, attacked image, and the ranked lists."""
         choice, lists = self.choice, []
+        known = choice.query < len(self.query)
         shown: dict[str, np.ndarray] = {}
         text = f"{choice.attack} on the {choice.side}\neps {choice.eps}/255, {choice.steps} steps\n"
         for name, view in self.views.items():
-            text += f"{name}: AP {' → '.join(f'{score.ap:.0f} %' for score in view.scores)}\n"
+            course = " → ".join(f"{score.ap:.0f} %" for score in view.scores)
+            text += f"{name}: {'no right answer is known' if 'nan' in course else f'AP {course}'}\n"
             (_, clean), *others = list(view.pictures.items())[:3]
             model = name.replace("@", "\n@")  # a picture is narrow
             shown |= {"clean": clean} | {f"{title}\n{model}": image for title, image in others}
@@ -160,7 +162,7 @@ class Explorer:
                 notes = [f"{a.similarity:.2f} c{a.camera}" for a in found.itertuples()]
                 images = pictures(self.gallery.images[found["row"].tolist()])
                 right = found["right"].to_numpy()
-                lists.append(Answers(f"{name}\n{when}", asked, images, right, notes))
+                lists.append(Answers(f"{name}\n{when}", asked, images, right, notes, known))
         return attack_card(text, shown, lists)
 
     def _view(self, name: str) -> View:

@@ -44,7 +44,7 @@ def agreement(first: Tensor, second: Tensor) -> float:
 def _layer(model: ReIDNet, images: Tensor) -> nn.Module:
     """The deepest stage whose maps have at least `MAP_ROWS` rows, else the first."""
     name, stages = model.config.backbone, list(model.stages)
-    require(len(stages) > 0, f"{name} has no convolutional maps: Grad-CAM wants a ResNet")
+    require(len(stages) > 0, f"{name} has no `stages` for Grad-CAM")
     with torch.no_grad():
         rows = [LayerActivation(model, stage).attribute(images).shape[-2] for stage in stages]
     return stages[max([k for k, count in enumerate(rows) if count >= MAP_ROWS], default=0)]

@@ -19,8 +19,8 @@ class RankedList:
 
 
 def ranked_list(query: Embedded, gallery: Embedded, k: int = 10) -> RankedList:
-    """The first `k` answers to each query by the protocol of `ddid.metric.ranking`, less in a small
-    gallery; images of the query's identity and camera never appear."""
+    """The first `k` answers to each query, fewer in a small gallery, by the rules of
+    `ddid.metric.ranking` but for ties: the query's identity in its own camera never appears."""
     distances = 1 - normalize(query.embeddings) @ normalize(gallery.embeddings).T
     same = (query.pids[:, None] == gallery.pids) & (query.pids[:, None] != 0)
     cameras = None if query.camids is None else query.camids[:, None]

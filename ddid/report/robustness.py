@@ -137,13 +137,14 @@ def evaluate(
             write_json(path, stored | {"digest": identity(result=stored)})
         rankings[name] = as_ranking(stored["queries"], clean, part)
         costs[name], rows[name] = stored["cost"], asked.rows
-    standard, knowing = attack_names("standard"), attack_names("standard", "gallery")
-    for label, names in (("worst", standard), ("worst_gallery", knowing)):
-        whole = [n for n in plan.attacks if n in names and len(rows[n]) == len(every)]
-        if label == "worst_gallery" and not {*whole} & {*attack_names("gallery")}:
-            continue  # nobody who knows the gallery was asked
-        rankings[label] = worst_case([clean, *(rankings[name] for name in whole)])
-        rows[label] = subject.rows
+    whole = [name for name in plan.attacks if len(rows[name]) == len(every)]
+    seen, known = (
+        [rankings[n] for n in whole if n in attack_names(f)] for f in ("standard", "gallery")
+    )
+    rankings["worst"], rows["worst"] = worst_case([clean, *seen]), subject.rows
+    if known:
+        rankings["worst_gallery"] = worst_case([rankings["worst"], *known])
+        rows["worst_gallery"] = subject.rows
     return Robustness(rankings, costs, rows)
 
 

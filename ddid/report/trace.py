@@ -58,8 +58,10 @@ class Trace:
         surrogate = rival.scene(side, budget, generator) if rival else None
         recorder = Recorder(subject.embed)
         attacked = craft(attack, replace(scene, embed=recorder, surrogate=surrogate), count)
-        path = torch.stack([scene.images, *recorder.steps, attacked])
-        path = path[int(bool(recorder.steps) and torch.equal(path[0], path[1])) :]
+        steps = recorder.steps
+        if steps and steps[0].equal(scene.images):
+            steps = steps[1:]
+        path = torch.stack([scene.images, *steps, attacked])
         features = embed_all(subject.embed, path.flatten(0, 1)).unflatten(0, path.shape[:2])
         rows = subject.targets(side) if side == "gallery" else None
         own, far = scene.guides.same[0].cpu(), int(scene.guides.far_pid[0])

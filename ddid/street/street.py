@@ -4,6 +4,7 @@ Every image has its own random generator, seeded by what it shows, so the same c
 the same bytes in whatever order or number of sittings the images are written.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -83,12 +84,14 @@ class Shot:
         return f"{label}_c{self.camid}s1_{frame:06d}_{box:02d}.jpg"
 
 
-def write_street(root: str | Path, config: StreetConfig, progress: Progress | None = None) -> Path:
+def write_street(
+    root: str | Path, config: StreetConfig, progress: Progress | None = None, *, anew: bool = False
+) -> Path:
     """Write the street's images below `root` and return it.
 
     Images already there are kept, so an interrupted call goes on where it stopped and a second
     process waits for the first; `street.json` says what is drawn and by which code. A folder with
-    another street, or with other files, is an InputError.
+    another street is an InputError, or drawn `anew`; one with other files always is.
     """
     root, note = Path(root), Path(root) / "street.json"
     street = asdict(config) | {"code": identity(code=(plan_shots, take))}
@@ -101,10 +104,13 @@ def write_street(root: str | Path, config: StreetConfig, progress: Progress | No
             write_json(note, street)
         known = read_json(note)
         drawn = known.pop("drawn", "")
-        require(
-            known == street,
-            f"{root} holds a street of another configuration or other code: choose another",
-        )
+        told = f"{root} holds a street of another configuration or other code: choose another"
+        require(anew or known == street, told)
+        if known != street:
+            for folder in FOLDERS:
+                shutil.rmtree(root / folder, ignore_errors=True)
+            write_json(note, street)
+            drawn = ""
         shots = list(plan_shots(config))
         damaged = drawn not in ("", _written(root, shots))
         for count, shot in enumerate(shots, start=1):

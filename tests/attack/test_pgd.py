@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -162,3 +163,9 @@ def test_the_step_follows_eps_so_that_every_eps_is_in_reach(eps):
     budget = Budget(eps=eps)
     assert budget.step * budget.steps >= budget.eps
     assert Budget(eps=eps, step=0.01).step == 0.01
+
+
+def test_counts_of_numpy_are_whole_numbers_too():
+    assert Budget(steps=np.int64(3)).steps == 3
+    with pytest.raises(InputError, match="steps is True"):
+        Budget(steps=True)

@@ -133,6 +133,10 @@ def test_under_a_launcher_its_precision_is_in_force(launched, real, config, tmp_
     train_generator(real, config, SHORT, tmp_path)
 
 
+def test_a_folder_without_a_generator_does_not_fit(real, config, tmp_path):
+    assert unfit(tmp_path / "nothing", real, config) == f"{tmp_path}/nothing holds no generator"
+
+
 def test_notes_without_people_do_not_fit(real, config, start):
     path = Path(start) / "generator.json"
     assert unfit(start, real, config) == ""

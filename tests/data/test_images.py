@@ -78,6 +78,16 @@ def test_sixteen_bit_grey_keeps_its_shades(tmp_path):
     assert pixels[0, 0].flatten().tolist() == (shades >> 8).flatten().tolist()
 
 
+def test_a_picture_that_lies_on_its_side_is_stood_up(tmp_path):
+    picture = Image.new("RGB", (8, 4))
+    picture.putpixel((0, 0), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn right by 90 degrees
+    picture.save(tmp_path / "telephone.png", exif=exif)
+    pixels = load_images([str(tmp_path / "telephone.png")], (8, 4))
+    assert pixels[0, 0].nonzero().tolist() == [[0, 3]]
+
+
 def test_other_formats_are_refused(tmp_path):
     Image.new("RGB", (4, 8)).save(tmp_path / "a.png", format="TIFF")
     with pytest.raises(InputError, match="no JPEG or PNG"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ddid.attack.seen import sma
+from ddid.backbones import pretrained
 from ddid.balance.generator import GeneratorTraining, started
 from ddid.balance.judge import JudgeTask
 from ddid.balance.network import GeneratorConfig
@@ -187,17 +188,26 @@ def test_a_transformer_takes_the_same_path(colours, short, tmp_path):
     assert torch.isfinite(net(torch.rand(2, 3, 32, 16))).all()
 
 
-def test_a_backbone_of_ones_own_is_trained_and_left_as_it_was(colours, short, tmp_path):
-    torch.manual_seed(0)
-    mine = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
-    before = {name: value.clone() for name, value in mine.state_dict().items()}
-    net = train("ddid", colours, replace(short, steps=2), tmp_path, backbone=mine)
+def convolution(weights, size):
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+
+
+def test_a_backbone_of_ones_own_is_trained_and_its_code_counts(
+    colours, short, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pretrained, "BACKBONES", {"mine": convolution})
+    config = replace(short, steps=2, backbone="mine")
+    net = train("ddid", colours, config, tmp_path)
     assert net(torch.rand(2, 3, 32, 16)).shape == (2, 8)
-    assert all(torch.equal(value, before[name]) for name, value in mine.state_dict().items())
-    steps = []
-    torch.nn.init.zeros_(mine[0].bias)
-    train("ddid", colours, replace(short, steps=2), tmp_path, lambda *told: steps.append(1), mine)
-    assert steps, "another start is another training"
+    (tmp_path / "weights").write_text("1")
+    started = replace(config, weights=str(tmp_path / "weights"))
+    recipe = find_recipe("ddid")
+    keys = [training_key(recipe, colours, some) for some in (config, started)]
+    (tmp_path / "weights").write_text("2")
+    keys.append(training_key(recipe, colours, started))
+    monkeypatch.setattr(pretrained, "BACKBONES", {"mine": lambda *given: convolution(*given)})
+    keys.append(training_key(recipe, colours, config))
+    assert len(set(keys)) == 4, "another start or another builder is another training"
 
 
 def test_editing_an_attack_that_no_recipe_uses_trains_nothing_again(colours, short, monkeypatch):

@@ -143,6 +143,10 @@ def test_ones_own_picture_is_a_query_of_a_stranger(explorer, query):
     assert view.image[0, :, 0, 0].tolist() == [255, 0, 0]
     assert int(view.perturbation.abs().max()) > 0
     assert math.isnan(view.scores[1].ap)
+    written = [text.get_text() for axes in explorer.figure().axes for text in axes.texts]
+    assert any("no right answer is known" in text for text in written)
+    titles = "".join(axes.get_title() for axes in explorer.figure().axes)
+    assert not set("✗✓") & set(titles)
     explorer.choose(query=0)  # whose guides know nothing of the picture
     assert torch.equal(explorer.view.trace.features, before)
 

@@ -27,6 +27,10 @@ FACTORIES = """
         net = honest()
         return lambda images: net(images.detach())
 
+    def constant():
+        net = honest()
+        return lambda images: net(0 * images)
+
     def training():
         return honest().train()
 
@@ -89,9 +93,10 @@ def test_an_honest_model_ends_with_status_0_and_a_report(folder, monkeypatch, ca
 
 
 @pytest.mark.slow
-def test_a_dishonest_model_ends_with_status_1_and_its_flags(folder, monkeypatch, capsys):
-    assert run(folder, monkeypatch, "hidden") == 1
-    flags = json.loads(audit_of(folder, "hidden").read_text())["flags"]
+@pytest.mark.parametrize("factory", ["hidden", "constant"])
+def test_a_dishonest_model_ends_with_status_1_and_its_flags(folder, monkeypatch, capsys, factory):
+    assert run(folder, monkeypatch, factory) == 1
+    flags = json.loads(audit_of(folder, factory).read_text())["flags"]
     assert "gradients" in flags
     assert "FLAG" in capsys.readouterr().out
 
@@ -115,6 +120,8 @@ def test_data_without_cameras_and_a_share_of_the_queries_will_do(folder, monkeyp
         ("crashing", (), "fails on a batch|stopped"),
         ("honest", ("--data", "gone.csv"), "gone.csv"),
         ("honest", ("--eps", "300"), "eps"),
+        ("honest", ("--eps", "0.5"), "eps is 0.5/255"),
+        ("honest", ("--eps", "0"), "eps is 0"),
         ("honest", ("--size", "-1", "8"), "image size is"),
         ("honest", ("--model", "nocolon"), "package.module:factory"),
     ],

@@ -101,6 +101,17 @@ def test_a_finished_street_is_left_alone_and_another_is_refused(street):
         write_street(street, replace(SMALL, seed=1))
 
 
+def test_anew_another_street_takes_the_place_of_the_first(street, tmp_path):
+    copy, other = tmp_path / "copy", replace(SMALL, seed=1)
+    shutil.copytree(street, copy)
+    (copy / "mine.txt").write_text("stays")
+    assert files(write_street(copy, other, anew=True)) != files(street)
+    assert files(copy) == files(write_street(tmp_path / "other", other))
+    assert (copy / "mine.txt").read_text() == "stays"
+    with pytest.raises(InputError, match="not empty"):
+        write_street(tmp_path, other, anew=True)
+
+
 def test_a_street_of_other_drawing_code_is_not_gone_on_with(street, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
     shutil.copytree(street, copy)

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from ddid.report.figures.style import RIGHT, WRONG, Drawn, new_figure, paper_style, show_image
+from ddid.report.figures.style import (
+    NEUTRAL,
+    RIGHT,
+    WRONG,
+    Drawn,
+    new_figure,
+    paper_style,
+    show_image,
+)
 
 
 @dataclass(frozen=True)
@@ -18,6 +26,7 @@ class Answers:
     gallery: np.ndarray  # (k, H, W, 3), nearest first
     right: np.ndarray  # (k,) bool
     notes: Sequence[str] = ()  # k lines to write below the gallery images
+    judged: bool = True  # False: of a stranger, to whom no answer is right or wrong
 
 
 @paper_style
@@ -65,6 +74,7 @@ def _lists(rows: Sequence[Answers], above: int = 0) -> Figure:
         for place, (cell, right) in enumerate(zip(line[1:], row.right, strict=False)):
             cell.set_axis_on()
             mark, frame = ("✓", RIGHT) if right else ("✗", WRONG)
+            mark, frame = (mark, frame) if row.judged else ("", NEUTRAL)
             show_image(cell, row.gallery[place], f"{place + 1} {mark}", frame)
             cell.set_xlabel("".join(row.notes[place : place + 1]), fontsize=6)
     return figure
