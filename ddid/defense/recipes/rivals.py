@@ -159,7 +159,7 @@ RECIPES = [
         "dynamic_budget",
         paper="DAS, the dynamic budget that Zhou et al. 2026 (arXiv 2511.09933) compare with",
         idea="Each training image gets the budget it can learn from.",
-        ours="Everything but the idea, for no source at hand states more: FNA's perturbation is "
+        ours="Everything but the idea, for our sources state no more: FNA's perturbation is "
         "scaled by the image's margin over the batch's mean, within .5 and 1.5 budgets.",
         craft=within_margin,
     ),
