@@ -71,3 +71,20 @@ def test_only_queries_that_both_were_asked_count():
     assert row["gain"] == 3.5
     reach = 0.5 * 2**0.5  # two seeds of one query each, and widened
     assert (row["low"], row["high"]) == pytest.approx((3.5 - reach, 3.5 + reach), abs=0.05)
+
+
+def test_intervals_of_few_seeds_are_as_sure_as_the_docstring_says():
+    """Of three simulated seeds with no gain, how often the interval says so."""
+    draw = np.random.default_rng(1)
+
+    def covered(spread):
+        hits = 0
+        for _ in range(120):
+            people = draw.normal(draw.normal(0, spread, 3)[:, None], 48**0.5, (3, 48))
+            groups = [np.stack([4 * own, np.full(48, 4)], 1) for own in people]
+            low, high = np.quantile(bootstrap(groups, 200), [0.025, 0.975])
+            hits += low <= 0 <= high
+        return hits / 120
+
+    assert covered(0) > 0.95
+    assert 0.7 < covered(3.5) < 0.93

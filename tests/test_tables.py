@@ -116,6 +116,22 @@ def test_gains_with_queries_say_where_the_interval_excludes_zero(results):
     assert line == "| mine | **+3.0** [+1.0, +5.0] | +3.0 [-1.0, +5.0] |"
 
 
+def test_a_dagger_says_that_seeds_alone_agree(results):
+    rows = pd.read_csv(results / "defenses.csv")
+    mine = rows["recipe"].eq("mine") & rows["attack"].eq("fna") & rows["metric"].eq("mAP")
+    rows.loc[mine, "value"] += rows["seed"] ** 2  # gains of 30, 31 and 34
+    rows.to_csv(results / "defenses.csv", index=False)
+    names = ["recipe", "over", "attack", "gain", "low", "high", "pairs"]
+    gains = [("mine", "none", attack, 3.0, 1.0, 5.0, 3) for attack in ("clean", "fna")]
+    pd.DataFrame(gains, columns=names).to_csv(results / "defenses_gains.csv", index=False)
+    (line,) = table(results, "defenses gains none")[2:]
+    assert line == "| mine | **+3.0** [+1.0, +5.0] | **+3.0**† [+1.0, +5.0] |"
+    noisy = mine & rows["seed"].eq(2)
+    rows.loc[noisy, "value"] -= 60
+    rows.to_csv(results / "defenses.csv", index=False)
+    assert "†" not in table(results, "defenses gains none")[2]
+
+
 def test_gains_in_the_other_domain_are_of_its_rows_alone(results):
     names = ["recipe", "over", "domain", "attack", "gain", "low", "high", "pairs"]
     rows = [
