@@ -31,7 +31,8 @@ def identity(**parts: Any) -> str:
 
     Parts may be plain values, lists, dictionaries, sets; dataclasses and other objects; arrays,
     tensors, networks; paths (what the file or folder holds); functions, classes and partials (the
-    code they depend on). InputError: one that cannot be told from its like, a missing file.
+    code they depend on, and networks, arrays and plain values that it names). InputError: one that
+    cannot be told from its like, a missing file.
 
     >>> identity(eps=8, steps=15) == identity(steps=15, eps=8)
     True
