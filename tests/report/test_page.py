@@ -122,7 +122,8 @@ def test_data_without_cameras_and_a_share_of_the_queries_will_do(folder, monkeyp
         ("honest", ("--eps", "300"), "eps"),
         ("honest", ("--eps", "0.5"), "eps is 0.5/255"),
         ("honest", ("--eps", "0"), "eps is 0"),
-        ("honest", ("--size", "-1", "8"), "image size is"),
+        ("honest", ("--size", "-1", "8"), "image_height"),
+        ("honest", ("--size", "0", "8"), "image size is"),
         ("honest", ("--model", "nocolon"), "package.module:factory"),
     ],
 )
