@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import contextmanager
 from urllib.request import urlopen
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -53,14 +54,16 @@ def run_folder(tmp_path_factory):
     data = read_data(root / "street")
     write_manifest(data.manifest, root / "01_bias_analysis" / "manifest.csv")
     query, gallery = data.images("query", "gallery", size=(64, 32))
+    scored = []
     for number, name in enumerate(MODELS):
         torch.manual_seed(number)
         net = ReIDNet(ModelConfig(classes=4, height=64, width=32)).eval()
         save_model(net, root / "03_adversarial_meta_training" / "models" / name)
         subject = Subject.of(net, query, gallery)
-        ap = rank(subject.query, subject.gallery).ap.tolist()
-        folder = root / "04_robustness_report" / "models" / name / "attacks"
-        write_json(folder / "fna.json", {"queries": {"ap": ap}})
+        columns = {"query": subject.rows, "ap": 100 * rank(subject.query, subject.gallery).ap}
+        scored.append(pd.DataFrame(columns).assign(attack="fna", domain="home", recipe=name))
+    write_json(root / "04_robustness_report" / "parameters.json", {"on_validation": False})
+    pd.concat(scored).to_csv(root / "04_robustness_report" / "queries.csv", index=False)
     settings = {"recipes": [*MODELS], "image_height": 64, "image_width": 32, "seed": 0}
     write_json(root / "03_adversarial_meta_training" / "parameters.json", settings)
     return root
