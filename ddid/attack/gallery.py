@@ -69,7 +69,7 @@ def most_right(right: Tensor) -> int:
     "smooth AP (Brown et al. 2020); steps in the spirit of APGD (Croce & Hein 2020)",
     "the gallery itself, under the camera rule: lowers the smooth average precision of the "
     "real ranking, temperatures 0.02 and 0.01 in turn",
-    "2 eps halved when it stalls, 40 steps a start; L-inf or L2",
+    "2 eps halved when it stalls, 40 steps a start",
     "the clean image, a random point, then the best so far; kept is the lowest exact AP",
     family="gallery",
 )

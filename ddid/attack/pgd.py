@@ -5,15 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddid.attack.budget import (
-    Budget,
-    projection,
-    random_start,
-    row_size,
-    steepest,
-    uniform,
-    where_rows,
-)
+from ddid.attack.budget import Budget, projection, random_start, row_size, uniform, where_rows
 from ddid.attack.objectives import Objective
 from ddid.metric.distance import Embed
 
@@ -31,11 +23,11 @@ ENOUGH_GAINS = 0.75  # share of its steps that must have gained, else the step i
 def plain_ascent(
     value: Value, start: Tensor, images: Tensor, budget: Budget, generator: torch.Generator
 ) -> Tensor:
-    """Steps of one size in the steepest direction, projected onto the ball."""
+    """Steps of one size by the gradient's sign, projected onto the ball."""
     inside = projection(images, budget)
 
     def move(point: Tensor, gradient: Tensor) -> Tensor:
-        return inside(point.add(steepest(gradient, budget), alpha=budget.step))
+        return inside(point.add(gradient.sign(), alpha=budget.step))
 
     return gradient_ascent(value, start, move, budget, generator)
 
@@ -54,7 +46,7 @@ def auto_ascent(
     stalled = torch.ones_like(values, dtype=torch.bool)
     for count in range(1, budget.steps + 1):
         share = MOMENTUM if count > 1 else 1.0
-        ahead = inside(point + step * steepest(gradient, budget))
+        ahead = inside(point + step * gradient.sign())
         moved = inside(point + share * (ahead - point) + (1 - share) * (point - previous))
         point, previous, before = moved, point, values
         values, gradient = value_and_grad(value, point)

@@ -31,7 +31,7 @@ class Card:
 
     source: str
     guides: str
-    budget: str = "steps of eps/8, 15 of them; L-inf or L2"
+    budget: str = "steps of eps/8, 15 of them"
     start: str = "the clean image"
 
     def __str__(self) -> str:

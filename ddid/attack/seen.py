@@ -43,7 +43,7 @@ def mifgsm(scene: Scene) -> Tensor:
     return scene.spending(momentum=1.0).pgd(objectives.ifgsm(scene.guides))
 
 
-@attack("Goodfellow et al. 2015, Bai et al. 2019", SAME, "one step of eps; L-inf or L2")
+@attack("Goodfellow et al. 2015, Bai et al. 2019", SAME, "one step of eps")
 def fgsm(scene: Scene) -> Tensor:
     """Metric FGSM in one step."""
     one = scene.spending(steps=1, step=max(scene.budget.eps, 1e-6))
@@ -64,7 +64,7 @@ def odfa(scene: Scene) -> Tensor:
     "our choice of objective; steps in the spirit of APGD (Croce & Hein 2020)",
     "all reference centroids: as many others as possible nearer than the own one (smooth "
     "rank, temperature 0.2)",
-    budget="2 eps halved when it stalls, 15 steps a start; L-inf or L2",
+    budget="2 eps halved when it stalls, 15 steps a start",
     start="the clean image; with restarts also random points of the ball",
 )
 def auto(scene: Scene) -> Tensor:

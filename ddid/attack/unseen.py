@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddid.attack.budget import Budget, steepest, uniform, where_rows
+from ddid.attack.budget import uniform, where_rows
 from ddid.attack.objectives import fna
 from ddid.attack.pgd import Value, gradient_ascent, value_and_grad, valued
 from ddid.attack.registry import attack
 from ddid.attack.scene import Scene
-from ddid.errors import InputError, require
+from ddid.errors import InputError
 
 BATCH = 64  # images a universal perturbation or a generator learns from at once
 PASSES = 10  # over all images [ours: no dearer than 15 steps on each of them]
@@ -25,7 +25,7 @@ WARP_REACH = 1 / 32  # largest displacement, as a share of height and width
 PATCH = (0.25, 0.3)  # height and width of the patch as shares of the image: 7.5 % of it
 
 GUIDES = "as FNA"
-LEARNED = "L-inf; one for all images, learned on the attacked images themselves"
+LEARNED = "one for all images, learned on the attacked images themselves"
 PARAMETERS = "bounded by its reach, not by eps; sign steps that cross the range 2.5 times"
 unseen = partial(attack, family="unseen")
 
@@ -36,13 +36,13 @@ Rule = Callable[[Scene], Tensor]
 @unseen("Moosavi-Dezfooli et al. 2017", GUIDES, LEARNED, "random", whole=True)
 def universal(scene: Scene) -> Rule:
     """Universal perturbation: one change that is added to every image."""
-    budget = linf(scene, "universal")
+    budget = scene.budget
     first = next(scene.batches(1)).images
     shift = budget.eps * uniform(first.shape, scene.generator, first)
     for _ in range(PASSES):
         for part in scene.batches(BATCH):
             _, gradient = value_and_grad(rendered(part, partial(add, part.images)), shift)
-            ahead = shift + budget.step * steepest(gradient, budget)
+            ahead = shift + budget.step * gradient.sign()
             shift = ahead.clamp(-budget.eps, budget.eps)
     return lambda part: add(part.images, shift)
 
@@ -50,7 +50,7 @@ def universal(scene: Scene) -> Rule:
 @unseen("Wang et al. 2020 (Mis-Ranking), without its critic", GUIDES, LEARNED, "random", whole=True)
 def generator(scene: Scene) -> Rule:
     """Generator network: a small network that draws each image's perturbation."""
-    eps = linf(scene, "generator").eps
+    eps = scene.budget.eps
     first = next(scene.batches(1)).images
     with first.device:
         net = seeded(lambda: perturber(tuple(first.shape[2:])), scene.generator)
@@ -82,13 +82,13 @@ def transfer(scene: Scene) -> Tensor:
 @unseen(
     "Andriushchenko et al. 2020",
     GUIDES,
-    "L-inf; 1 + Budget.queries embeddings asked per image, no gradient",
+    "1 + Budget.queries embeddings asked per image, no gradient",
     "vertical stripes of +-eps",
     dear=True,
 )
 def square(scene: Scene) -> Tensor:
     """Square attack: random squares, kept when they help."""
-    budget = linf(scene, "square")
+    budget = scene.budget
     value, images = valued(scene.embed, fna(scene.guides)), scene.images
     count, _, height, width = images.shape
     stripes = uniform((count, 3, 1, width), scene.generator, images).sign()
@@ -222,10 +222,3 @@ def random_squares(images: Tensor, side: int, source: torch.Generator) -> Tensor
 def add(images: Tensor, shift: Tensor) -> Tensor:
     """Images plus a change, inside [0, 1]."""
     return (images + shift).clamp(0, 1)
-
-
-def linf(scene: Scene, name: str) -> Budget:
-    """The scene's budget; InputError for another norm than "linf"."""
-    fits = scene.budget.norm == "linf"
-    require(fits, f"{name} is an L-inf attack: give a budget with norm='linf'")
-    return scene.budget

@@ -40,10 +40,8 @@ class Plan:
         for name in self.attacks:
             self.budget_of(name)
         levels = self.budget.eps * 255
-        require(
-            self.budget.norm == "l2" or abs(levels - round(levels)) < 1e-3,
-            f"eps is {levels:g}/255, but what is scored are 8-bit pictures: give whole levels",
-        )
+        told = f"eps is {levels:g}/255, but what is scored are 8-bit pictures: give whole levels"
+        require(abs(levels - round(levels)) < 1e-3, told)
 
     def budget_of(self, name: str) -> Budget:
         """What one attack may spend."""

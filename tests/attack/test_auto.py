@@ -12,17 +12,11 @@ def auto_pgd(net, images, value, budget, source):
     return pgd(net, images, value, budget, source, auto_ascent)
 
 
-BUDGETS = {"linf": Budget(steps=12), "l2": Budget(eps=0.5, steps=12, norm="l2")}
-
-
-@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
 @pytest.mark.parametrize("objective", [fna, misrank])
-def test_it_climbs_inside_the_budget(net, images, guides, budget, objective):
-    value = objective(guides)
+def test_it_climbs_inside_the_budget(net, images, guides, objective):
+    value, budget = objective(guides), Budget(steps=12)
     attacked = auto_pgd(net, images, value, budget, torch.Generator())
-    shift = (attacked - images).flatten(1)
-    size = shift.abs().amax(1) if budget.norm == "linf" else shift.norm(dim=1)
-    assert float(size.max()) <= budget.eps + 1e-6
+    assert float((attacked - images).abs().max()) <= budget.eps + 1e-6
     assert float(attacked.min()) >= 0
     assert float(attacked.max()) <= 1
     assert bool((value(net(attacked)) > value(net(images))).all())

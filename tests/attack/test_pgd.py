@@ -11,24 +11,13 @@ from ddid.attack.objectives import fna, ifgsm, sma
 from ddid.attack.pgd import pgd, value_and_grad
 from ddid.errors import InputError
 
-BUDGETS = {
-    "linf": Budget(),
-    "linf-random": Budget(random_start=True),
-    "l2": Budget(eps=0.5, step=0.1, norm="l2"),
-    "l2-random": Budget(eps=0.5, step=0.1, norm="l2", random_start=True),
-    "momentum": Budget(momentum=1.0),
-}
+BUDGETS = [Budget(), Budget(random_start=True), Budget(momentum=1.0)]
 
 
-def size(shift: torch.Tensor, norm: str) -> float:
-    flat = shift.flatten(1)
-    return float((flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)).max())
-
-
-@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
+@pytest.mark.parametrize("budget", BUDGETS, ids=["plain", "random", "momentum"])
 def test_attack_raises_its_objective_inside_the_budget(net, images, guides, budget):
     attacked = pgd(net, images, fna(guides), budget)
-    assert size(attacked - images, budget.norm) <= budget.eps + 1e-6
+    assert float((attacked - images).abs().max()) <= budget.eps + 1e-6
     assert attacked.min() >= 0
     assert attacked.max() <= 1
     gain = fna(guides)(net(attacked)) - fna(guides)(net(images))
@@ -48,9 +37,8 @@ def test_plain_ascent_equals_its_loop_written_twin(net, images, guides):
 
 
 def test_zero_eps_changes_nothing(net, images, guides):
-    for norm in ("linf", "l2"):
-        attacked = pgd(net, images, fna(guides), Budget(eps=0, norm=norm, random_start=True))
-        torch.testing.assert_close(attacked, images, rtol=0, atol=0)
+    attacked = pgd(net, images, fna(guides), Budget(eps=0, random_start=True))
+    torch.testing.assert_close(attacked, images, rtol=0, atol=0)
 
 
 def test_an_image_whose_only_guide_is_itself_still_moves(net, images, guides):
@@ -68,13 +56,6 @@ def test_where_there_is_no_gradient_at_all_the_image_is_nudged_once(images):
         moved = (attacked - images).abs()
         assert float(moved.max()) == pytest.approx(1 / 255, abs=1e-6)
         assert float((moved > 0).float().mean()) > 0.9
-
-
-def test_an_l2_step_has_the_length_it_is_given(net, images, guides):
-    middle = 0.25 + images / 2
-    attacked = pgd(net, middle, fna(guides), Budget(eps=0.5, step=0.1, steps=1, norm="l2"))
-    lengths = (attacked - middle).flatten(1).norm(dim=1)
-    torch.testing.assert_close(lengths, torch.full((8,), 0.1), rtol=1e-4, atol=0)
 
 
 def test_more_restarts_are_never_weaker_and_keep_the_best_per_image(net, images, guides):
@@ -117,18 +98,16 @@ def test_a_value_without_gradient_has_gradient_zero(images, value):
     assert float(gradient.abs().sum()) == 0
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_random_starts_spread_over_the_ball(norm):
-    images, budget = torch.full((500, 3, 4, 4), 0.5), Budget(eps=0.2, norm=norm)
+def test_random_starts_spread_over_the_ball():
+    images, budget = torch.full((500, 3, 4, 4), 0.5), Budget(eps=0.2)
     shift = random_start(images, budget, torch.Generator().manual_seed(0)) - images
-    assert size(shift, norm) <= budget.eps + 1e-6
-    assert size(shift, norm) > 0.9 * budget.eps
+    assert 0.9 * budget.eps < float(shift.abs().max()) <= budget.eps + 1e-6
     assert math.isclose(float(shift.mean()), 0, abs_tol=0.01)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("eps", -0.1), ("eps", 8.0), ("step", -0.1), ("steps", 0), ("restarts", 0), ("norm", "l1")],
+    [("eps", -0.1), ("eps", 8.0), ("step", -0.1), ("steps", 0), ("restarts", 0)],
 )
 def test_impossible_budgets_are_refused_by_name(field, value):
     with pytest.raises(InputError, match=field):

@@ -41,7 +41,7 @@ def test_the_batch_size_changes_nothing_that_matters(net, scene, name):
 
 
 @pytest.mark.parametrize("eps", [0.0, 1 / 255, 0.0299, 8 / 255, 1.0])
-def test_rounding_stays_inside_linf(images, eps):
+def test_rounding_stays_inside_the_budget(images, eps):
     wild = torch.rand(images.shape, generator=torch.Generator().manual_seed(3))
     attacked = (images + eps * (2 * wild - 1)).clamp(0, 1)
     rounded = to_8bit(attacked, images, Budget(eps=eps))
@@ -49,29 +49,6 @@ def test_rounding_stays_inside_linf(images, eps):
     assert rounded.dtype == torch.uint8
     assert float(change.max()) <= eps + 1e-5
     assert float((rounded / 255 - attacked).abs().max()) <= 1.01 / 255
-
-
-def test_rounding_stays_inside_l2(images):
-    budget = Budget(eps=0.3, norm="l2")
-    shift = torch.randn(images.shape, generator=torch.Generator().manual_seed(3))
-    shift = budget.eps * shift / shift.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    rounded = to_8bit((images + shift).clamp(0, 1), images, budget)
-    assert float((rounded / 255 - images).flatten(1).norm(dim=1).max()) <= budget.eps + 1e-5
-
-
-@pytest.mark.parametrize("eps", [0.5, 1.0, 4.0])
-def test_rounding_keeps_an_l2_attack_that_changes_every_pixel_by_less_than_a_level(eps):
-    source = torch.Generator().manual_seed(0)
-    images = torch.randint(40, 200, (2, 3, 256, 128), generator=source) / 255
-    shift = torch.randn(images.shape, generator=source)
-    shift = eps * shift / shift.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    moved = to_8bit(images + shift, images, Budget(eps=eps, norm="l2")) / 255 - images
-    length = moved.flatten(1).norm(dim=1)
-    assert bool((0.95 * eps <= length).all())
-    assert bool((length <= eps + 1e-5).all())
-    assert bool((moved * shift >= -1e-6).all())
-    largest = shift.abs() > shift.abs().flatten(1).quantile(0.99).item()
-    assert bool((moved[largest].abs() > 0.5 / 255).all())
 
 
 def test_an_unbounded_attack_is_rounded_to_the_nearest_level(images):

@@ -138,9 +138,3 @@ def test_the_patch_changes_its_rectangle_only(scene):
     rows, columns = changed.any(2).sum(1), changed.any(1).sum(1)
     assert rows.tolist() == [round(PATCH[0] * 16)] * 8
     assert columns.tolist() == [round(PATCH[1] * 8)] * 8
-
-
-@pytest.mark.parametrize("attack", [universal, generator, square])
-def test_linf_families_refuse_l2(scene, attack):
-    with pytest.raises(InputError, match="L-inf"):
-        attack(scene.spending(norm="l2"))
