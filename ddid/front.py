@@ -81,7 +81,7 @@ def evaluate(
         out: folder of the attacks' results.
         attacks: names of `ddid.attack.attacks()`; the standard ones if empty.
         eps: largest change of a pixel, in fractions of its range; a whole number of 255ths.
-        steps: of an attack, an eighth of `eps` each.
+        steps: of an attack, an eighth of `eps` each, or more if they are fewer than 8.
         surrogate: the other model that the transfer attack works on.
         progress: told the images done.
 

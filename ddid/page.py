@@ -20,7 +20,6 @@ table tbody td th thead tr ul"""  # of a page; bleach's own list lacks tables an
 FORMULA = re.compile(r"(\$\$?)(.+?)\1", re.DOTALL)
 PANDAS = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # a style sheet in every table
 NOTEBOOK = "04_robustness_report"
-STEPS_TO_EPS = 8  # our choice, as in the explorer: an eighth of eps a step, larger if steps are few
 PAGE = """from ddid.page import explorer_of
 from ddid.report.panel import Panel
 Panel(explorer_of({root!r})).box"""
@@ -63,8 +62,10 @@ def audit_run(
         "image_height": size[0],
         "image_width": size[1],
         "attack_eps_255": float(eps),
-        "attack_step_255": eps / max(1, min(STEPS_TO_EPS, steps)),
+        "attack_step_255": eps / max(1, min(8, steps)),  # as a `Budget` of such
         "attack_steps": steps,
+        "square_queries": 300,  # and the next as `ddid.audit`
+        "audit_queries": 64,
     }
     parameters = check_parameters(NOTEBOOK, given)
     _try(parameters)

@@ -17,7 +17,7 @@ class Budget:
     by step, both in fractions of the pixel range. Steps and start are those of Bouniot et al."""
 
     eps: float = 8 / 255  # the paper's [summary]
-    step: float = 0.0  # 0: eps/8
+    step: float = 0.0  # 0: eps/8, more where fewer than 8 steps have to cross eps
     steps: int = 15
     random_start: bool = False
     restarts: int = 1
@@ -31,7 +31,7 @@ class Budget:
         told = f"eps is {self.eps} but pixels lie in [0, 1]: give a fraction such as 8/255"
         require(self.eps <= 1, told)
         if self.step == 0:
-            object.__setattr__(self, "step", self.eps / 8)
+            object.__setattr__(self, "step", self.eps / min(8, self.steps))
 
     def __str__(self) -> str:
         return f"eps {255 * self.eps:.3g}/255, {self.steps} steps of {255 * self.step:.3g}/255"

@@ -71,9 +71,7 @@ def audit(
     eps, in `levels` of 255, ask a `few` of the queries.
     """
     plan, folder = plan or Plan(), Path(folder)
-    require(
-        plan.budget.eps > 0, "eps is 0, which attacks nothing: give an eps above 0"
-    )
+    require(plan.budget.eps > 0, "eps is 0, which attacks nothing: give an eps above 0")
     names = tuple(dict.fromkeys([*plan.attacks, *AUDIT_ATTACKS]))
     plan = replace(plan, attacks=names, side="query")
     rival = surrogate or random_surrogate(subject)

@@ -50,9 +50,8 @@ def test_an_image_whose_only_guide_is_itself_still_moves(net, images, guides):
 
 def test_where_there_is_no_gradient_at_all_the_image_is_nudged_once(images):
     for steps in (1, 3):
-        attacked = pgd(
-            lambda x: x.detach().flatten(1), images, torch.Tensor.sum, Budget(steps=steps)
-        )
+        budget = Budget(steps=steps, step=1 / 255)
+        attacked = pgd(lambda x: x.detach().flatten(1), images, torch.Tensor.sum, budget)
         moved = (attacked - images).abs()
         assert float(moved.max()) == pytest.approx(1 / 255, abs=1e-6)
         assert float((moved > 0).float().mean()) > 0.9
@@ -148,3 +147,9 @@ def test_counts_of_numpy_are_whole_numbers_too():
     assert Budget(steps=np.int64(3)).steps == 3
     with pytest.raises(InputError, match="steps is True"):
         Budget(steps=True)
+
+
+def test_steps_of_a_size_that_nobody_chose_can_cross_the_budget():
+    budgets = [Budget(eps=0.1, steps=count) for count in (1, 2, 8, 15)]
+    assert all(budget.steps * budget.step >= 0.0999 for budget in budgets)
+    assert budgets[2].step == budgets[3].step == pytest.approx(0.1 / 8)

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import ddid
 from ddid.__main__ import main
 from ddid.data.manifest import write_manifest
+from ddid.report.subject import load_factory
 
 FACTORIES = """
     import torch
@@ -90,6 +92,21 @@ def test_an_honest_model_ends_with_status_0_and_a_report(folder, monkeypatch, ca
     assert page.count("data:image/png") >= 2
     assert "open_run" not in page, "no code"
     assert "<script" not in page, "readable without a network"
+
+
+@pytest.mark.slow
+def test_python_and_the_command_line_say_the_same(folder, monkeypatch, query, gallery):
+    assert run(folder, monkeypatch, "honest") == 0
+    told = json.loads(audit_of(folder, "honest").read_text())
+    model = load_factory("strangers:honest")
+    found = ddid.audit(model, query, gallery, out=folder / "python", steps=4)
+    scores = found.robustness.summary()
+    assert {"clean", "square", "worst_gallery"} <= scores.keys()
+    for name in scores.keys() - {"unseen"}:  # which is over more attacks there
+        assert told["results"][name] == pytest.approx(scores[name], abs=1e-9)
+    assert found.flags == told["flags"]
+    for mine, theirs in zip(found.verdicts[:-1], told["verdicts"][:-1], strict=True):
+        assert mine.evidence == pytest.approx(theirs["evidence"], rel=1e-6)
 
 
 @pytest.mark.slow
