@@ -19,6 +19,11 @@ def require(condition: bool, sentence: str) -> None:
         raise InputError(sentence)
 
 
+def first_line(error: Exception) -> str:
+    """What an error says in its first line, or its kind if it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def require_within(what: str, settings: Any, **intervals: str) -> None:
     """Raise `InputError` unless fields of a dataclass lie in intervals such as "(0, 1]"; one
     declared `int` must be a whole number."""
@@ -50,6 +55,7 @@ def checked(function: Function) -> Function:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, [function.__name__, *first["loc"]]))
+            require(not first["type"].startswith("missing"), f"{where} is not given")
             raise InputError(f"{where} is {first['input']!r:.80}: {first['msg']}") from error
 
     return told  # type: ignore[return-value]

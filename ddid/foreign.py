@@ -11,7 +11,7 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor, nn
 
-from ddid.errors import InputError, require
+from ddid.errors import InputError, first_line, require
 from ddid.model import IMAGENET_MEAN, IMAGENET_STD, pooled
 
 
@@ -44,7 +44,7 @@ def torchscript(path: str) -> Normalised:
     try:
         return Normalised(torch.jit.load(path, map_location="cpu"))
     except RuntimeError as error:
-        raise InputError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} is no TorchScript file: {first_line(error)}") from error
 
 
 def transformers(path: str) -> Normalised:
@@ -55,7 +55,7 @@ def transformers(path: str) -> Normalised:
     try:
         return Normalised(AutoModel.from_pretrained(path, use_safetensors=True))
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -71,7 +71,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
     except UnpicklingError as error:  # how weights_only refuses
         raise InputError(f"{path} holds more than tensors: save its state_dict again") from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} is damaged: {first_line(error)}") from error
+    if isinstance(found, dict):
+        found = found.get("state_dict", found.get("model", found))
     require(isinstance(found, dict), f"{path} holds no state dict but a {type(found).__name__}")
-    found = found.get("state_dict", found.get("model", found))
     return {name.removeprefix("module."): value for name, value in found.items()}

@@ -10,6 +10,7 @@ from ddid.attack import Budget, attack_names
 from ddid.balance.resampling import balanced
 from ddid.data import read_data
 from ddid.data.images import ImageSet
+from ddid.defense.recipe import Recipe
 from ddid.defense.training import TrainConfig
 from ddid.defense.training import train as train_recipe
 from ddid.errors import checked, require
@@ -29,7 +30,7 @@ __all__ = ["audit", "balanced", "evaluate", "explore", "read_data", "train"]
 
 @checked
 def train(
-    recipe: str,
+    recipe: str | Recipe,
     train: ImageSet,
     *,
     out: str | Path,
@@ -39,7 +40,8 @@ def train(
     """Train a defence: a network from images (B, 3, H, W) in [0, 1] to embeddings (B, D).
 
     Args:
-        recipe: a name of `ddid.defense.recipes.recipes()`, such as "ddid", "metric_at" or "none".
+        recipe: a name of `ddid.defense.recipes.recipes()`, such as "ddid", "metric_at" or "none";
+            or a `Recipe`, say `ddid.defense.recipes.tuned(...)` with other γ, α and weight of D.
         train: images of any size; their identities are the classes.
         out: folder of checkpoints, log and model; `ddid.model.load_model` reads it.
         progress: told the steps done; `ddid.progress.progress_bars()` draws them.
@@ -108,7 +110,7 @@ def audit(
     steps: int = 15,
     progress: Progress | None = None,
 ) -> Audit:
-    """Can a model's robustness be believed? Arguments as of `evaluate`.
+    """Can a model's robustness be believed? Arguments as of `evaluate`; the attacks are fixed.
 
     `.flags` names the checks that failed, none for an honest model; `.verdicts` has the evidence,
     `.table()` the scores in percent. `ddid audit` asks the same from a terminal and writes a page.

@@ -141,6 +141,9 @@ def explorer_of(run: str | Path) -> "Explorer":
     device = PartialState().device
     models = {f.name: load_model(f).to(device) for f in folders if f.is_dir()}
     data = reopen(resolve(run) / "01_bias_analysis" / "manifest.csv")
+    measured = resolve(run) / NOTEBOOK / "parameters.json"
+    if measured.exists() and read_json(measured)["on_validation"]:
+        data = data.validation()
     size = settings["image_height"], settings["image_width"]
     return Explorer(models, *data.images("query", "gallery", size=size), seed=settings["seed"])
 

@@ -16,11 +16,13 @@ from ddid.notebook import (
     declared_parameters,
     did_you_mean,
     notebook_names,
+    resolve,
 )
 
 PROFILES = NOTEBOOKS / "profiles"
 PATHS = ("out", "root", "start", "ready", "weights")  # last words of names of parameters: paths
 HUB = ("weights",)  # … or names on a model hub
+DATA = ("data_root", "away_root")
 
 Plans = Mapping[str, Mapping[str, Any]]
 """Notebook (its name, or a path to its file) → its checked parameters, in order of execution."""
@@ -55,7 +57,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     require(bool(equals), f"--set {setting}: write notebook.parameter=value")
     value = _yaml(text, f"--set {setting}")
     parameter = name.rpartition(".")[2]
-    if is_path(parameter, value) and (parameter not in HUB or Path(value).exists()):
+    if is_path(parameter, value) and (parameter not in HUB or from_here(value).exists()):
         value = str(from_here(value))
     return name, value
 
@@ -69,12 +71,16 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     """Checked parameters of notebooks: of a profile, overruled by settings.
 
     `seed` sets it in all that take it, `03.seed` and `03_adversarial_meta_training.seed` in one.
-    One value for a list stands for a list of one. InputError: a name that no notebook takes, a
-    value of another type, or a recipe or attack that there is not.
+    One value for a list stands for a list of one; an empty one in the profile (`data_root:`) must
+    be set. InputError: it is not, a name that no notebook takes, a value of another type, or a
+    recipe, an attack or data that there is not.
     """
     declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
     known = {name for parameters in declared.values() for name in parameters}
     shared = read_profile(profile)
+    chosen = {setting.rpartition(".")[2] for setting in settings}
+    for name in (name for name, value in shared.items() if value is None and name not in chosen):
+        raise InputError(f"profile {profile} has no {name} of its own: give --set {name}=...")
     plans = {
         n: {k: v for k, v in shared.items() if k in own or k not in known}
         for n, own in declared.items()
@@ -91,6 +97,8 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
         for recipe in parameters.get("recipes", []):
             find_recipe(recipe.partition("@")[0])
         for name in parameters:
+            place = resolve(parameters[name]) if name in DATA and parameters[name] else NOTEBOOKS
+            require(place.exists(), f"no file or folder {place}: {name} should be a data set")
             for attack in parameters[name] if name.endswith("_attacks") else []:
                 find_attack(attack)
     return checked
@@ -107,7 +115,8 @@ def plan_run(
     """Checked parameters of the six notebooks, or of `only` some, in the run folder `out`; all
     checked before anything runs, so a typing error costs no training."""
     given = dict(map(parse_setting, settings))
-    require("out" not in given, "--set out has no effect: the run folder is what --out says")
+    own = [name for name in given if name.rpartition(".")[2] == "out"]
+    require(not own, f"--set {' '.join(own)} has no effect: the run folder is what --out says")
     plans = plan(notebook_names(), profile, {**given, "out": str(out)})
     for name in only:
         known = any(_is_called(notebook, name) for notebook in plans)

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import ddid.backbones
+from ddid.errors import InputError
 from ddid.notebook import REPOSITORY
 
 RECIPE = '''"""Half the loss."""
@@ -111,6 +113,15 @@ from ddid.street.street import StreetConfig, write_street
 street = StreetConfig(train_identities=4, test_identities=4, height=32, width=16)
 train, query, gallery = ddid.read_data(write_street("street", street)).images(size=(32, 16))
 """
+
+
+def test_a_file_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("import not_installed_anywhere\n")
+    monkeypatch.setattr(ddid.backbones, "__path__", [*ddid.backbones.__path__, str(tmp_path)])
+    with pytest.raises(
+        InputError, match=r"ddid/backbones/broken\.py cannot be imported: ModuleNotFoundError"
+    ):
+        ddid.backbones.find_backbone("resnet-tiny")
 
 
 @pytest.mark.slow

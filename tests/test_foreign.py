@@ -61,10 +61,18 @@ def test_a_state_dict_through_a_factory(kind, tmp_path):
     assert torch.allclose(features(model), features(net()), atol=1e-6)
 
 
-def test_a_tensor_alone_is_no_state_dict(tmp_path):
-    torch.save(torch.zeros(2), tmp_path / "w.pt")
+@pytest.mark.parametrize("content", [torch.zeros(2), {"model": torch.zeros(2)}])
+def test_a_tensor_alone_is_no_state_dict(content, tmp_path):
+    torch.save(content, tmp_path / "w.pt")
     with pytest.raises(InputError, match="holds no state dict but a Tensor"):
         read_weights(str(tmp_path / "w.pt"))
+
+
+@pytest.mark.parametrize("reader", [read_weights, torchscript])
+def test_an_empty_file_is_one_sentence(reader, tmp_path):
+    (tmp_path / "w.pt").touch()
+    with pytest.raises(InputError, match=r"is damaged: \w|is no TorchScript file: \w"):
+        reader(str(tmp_path / "w.pt"))
 
 
 def test_files_that_could_run_code_are_refused(tmp_path):

@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 import ddid
 from ddid import front
 from ddid.balance import resampling
+from ddid.balance.gate import Gate
 from ddid.data.images import ImageSet
+from ddid.defense.fnes import FNES
+from ddid.defense.meta import Meta
+from ddid.defense.recipes import find_recipe, tuned
 from ddid.defense.training import TrainConfig
 from ddid.errors import InputError
 from tests.refusal import told
@@ -121,5 +125,26 @@ def test_wrong_settings_are_one_sentence(people, tmp_path):
         ddid.train("none", people, out=tmp_path, step=3)
     with pytest.raises(InputError, match="recipe"):
         ddid.train("nothing", people, out=tmp_path, steps=1)
+    with pytest.raises(InputError, match=r"train 'ddid' on what `ddid\.balanced` returns"):
+        ddid.train("ddid@gated", people, out=tmp_path)
+    with pytest.raises(InputError, match=r"train\.out is not given"):
+        ddid.train("ddid", people)
     with pytest.raises(InputError, match="eps"):
         ddid.evaluate(lambda x: x.flatten(1), people, people, out=tmp_path, eps=8)
+
+
+def test_a_recipe_may_have_other_hyper_parameters(people, tmp_path):
+    few = {"steps": 1, "identities": 2, "images_per_identity": 2}
+    weights = []
+    for gamma in (1.5, 3.0):
+        recipe = tuned(find_recipe("ddid"), FNES(gamma=gamma), Meta(rate=0.1), 0.2)
+        net = ddid.train(recipe, people, out=tmp_path / str(gamma), **few)
+        weights.append(net.state_dict())
+    assert any(not torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
+
+
+def test_balancing_that_adds_nothing_says_so(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(Gate, "verdicts", lambda self, images: ["no"] * len(images))
+    with pytest.warns(UserWarning, match=r"rejected all \d+ drafts of \d+ planned images"):
+        found = ddid.balanced(people, out=tmp_path, delta1=5, steps=1)
+    assert found is people

@@ -67,9 +67,26 @@ def test_what_yaml_itself_trips_over(text, tmp_path):
         ("recipes=[none, ddid+magic@gated]", "no recipe 'ddid.magic'"),
         ("unseen_attacks=[patch, pgd]", "unknown attack 'pgd': choose from"),
         ("meta_attacks=pgd", "unknown attack 'pgd'"),
+        ("data_root=nowhere", "no file or folder .*nowhere: data_root should be a data set"),
+        ("03.out=elsewhere", "--set 03.out has no effect"),
         ("train_steps=-3", "train_steps. of 03_.* is -3: .* greater than or equal to 0"),
     ],
 )
 def test_what_a_late_notebook_would_refuse_is_refused_before_the_first(setting, sentence, tmp_path):
     with pytest.raises(InputError, match=sentence):
         plan_run("smoke", tmp_path, [setting])
+
+
+@pytest.mark.parametrize("profile", ["market", "paper"])
+def test_a_profile_for_photographs_does_not_fall_back_to_the_street(profile, tmp_path):
+    with pytest.raises(InputError, match=f"{profile} has no data_root of its own: give --set"):
+        plan_run(profile, tmp_path)
+    found = plan_run(profile, tmp_path, [f"01.data_root={tmp_path}"])
+    assert found["01_bias_analysis"]["data_root"] == str(tmp_path)
+
+
+def test_weights_at_home_are_a_path_and_on_a_hub_a_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    assert parse_setting("weights=~/mine") == ("weights", str(tmp_path / "mine"))
+    assert parse_setting("weights=some/hub") == ("weights", "some/hub")

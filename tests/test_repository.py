@@ -21,7 +21,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 # do not know each other: balance and defense meet at CSV files, report at safetensors.
 LAYERS = [
     {"errors"},
-    {"files", "seeds", "progress", "identity"},
+    {"files", "seeds", "progress", "identity", "modules"},
     {"sources"},
     {"data", "metric"},
     {"street", "backbones"},

@@ -6,8 +6,6 @@ cameras; distances are squared, between unit-length features (post-BNNeck) in ev
 pixels stay in [0, 1] and in the budget, and are scored after rounding to 8 bits.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -18,6 +16,7 @@ from torch import Tensor
 from ddid.attack.budget import check_attacked, check_images, to_8bit
 from ddid.attack.scene import Scene
 from ddid.errors import require
+from ddid.modules import modules_of
 from ddid.progress import Progress
 
 Family = Literal["standard", "unseen", "baseline", "gallery"]
@@ -79,9 +78,8 @@ def attack(
 
 def attacks() -> dict[str, Attack]:
     """All attacks by name, as of now."""
-    folder = importlib.import_module("ddid.attack").__path__
-    for module in pkgutil.iter_modules(folder, "ddid.attack."):
-        importlib.import_module(module.name)
+    for _ in modules_of("ddid.attack"):
+        pass  # importing a module enters its attacks
     return dict(_ENTERED)
 
 

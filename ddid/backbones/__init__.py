@@ -5,21 +5,19 @@ random ones) and of the images' (height, width) to a module from images (B, 3, H
 for ImageNet, to features (B, D), maps (B, D, h, w) or outputs of transformers' vision models.
 """
 
-import pkgutil
 from collections.abc import Callable
-from importlib import import_module
 
 from torch import nn
 
 from ddid.errors import require
+from ddid.modules import modules_of
 
 Build = Callable[[str, tuple[int, int]], nn.Module]
 
 
 def backbones() -> dict[str, Build]:
     """All backbones by name."""
-    modules = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    known = (import_module(f"{__name__}.{module}").BACKBONES for module in modules)
+    known = [module.BACKBONES for module in modules_of(__name__)]
     return {name: build for some in known for name, build in some.items()}
 
 

@@ -38,7 +38,8 @@ def balanced(
     steps: int = 1600,
     seed: int = 0,
 ) -> ImageSet:
-    """The training set with what phase 1 adds: generated images that pass the gate, if any.
+    """The training set with what phase 1 adds: generated images that pass the gate. If the plan is
+    empty or none passes, of which a warning tells, it is the training set itself.
 
     Args:
         train: real images of at least two people, their cameras known.
@@ -66,6 +67,8 @@ def balanced(
     )
     made = drafts[drafts["verdict"] == KEPT]
     if made.empty:
+        told = f"the gate rejected all {len(drafts)} drafts of {len(plan)} planned images"
+        warnings.warn(f"{told}: nothing is added; train for more steps", stacklevel=2)
         return train
     added = ImageSet.read(made, (config.height, config.width))
     return ImageSet(

@@ -71,7 +71,9 @@ def read_data(
     require(root.exists(), f"no file or folder {root}: give a data set or a CSV manifest")
     fitting = [layout for layout in layouts() if layout.recognises(root)]
     names = "; ".join(layout.NAME for layout in layouts())
-    require(bool(fitting), f"{root} is in none of the known layouts: {names}")
+    csv = next(root.glob("*.csv"), None) if not fitting and root.is_dir() else None
+    told = f"{root} is in none of the known layouts: {names}"
+    require(bool(fitting), f"{told}; {csv} may be the manifest, if so give it" if csv else told)
     frame, messages = fitting[0].read(root)
     junk = frame["pid"].astype(str).str.fullmatch(r"-1(\.0)?")
     messages += [f"{junk.sum()} junk images (identity -1) dropped."] if junk.any() else []

@@ -13,7 +13,7 @@ from ddid.attack import Budget, Scene
 from ddid.attack.objectives import fna
 from ddid.attack.pgd import value_and_grad, valued
 from ddid.data.images import ImageSet, to_unit
-from ddid.errors import InputError, require
+from ddid.errors import InputError, first_line, require
 from ddid.metric.distance import Embed, check_embeddings
 from ddid.metric.ranking import Embedded
 from ddid.model import embed as embed_all
@@ -92,7 +92,7 @@ class Subject:
 
 def evenly(total: int, count: int) -> Tensor:
     """Indices of `count` (at most `total`) things, evenly spread over `total`."""
-    require(count > 0, f"{count} of {total} queries asked for: take at least one")
+    require(count > 0, f"{count} of {total} are asked for: take at least one")
     return torch.linspace(0, total - 1, min(count, total)).long()
 
 
@@ -113,7 +113,7 @@ def check_model(embed: Embed, images: Tensor) -> torch.device:
             with torch.no_grad():
                 found = embed(images[:size].to(device))
         except Exception as error:  # a stranger's code may raise anything
-            told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            told = f"{type(error).__name__}: {first_line(error)}"
             what = f"a batch of {size} images of {tuple(images.shape[1:])}"
             raise InputError(f"the model fails on {what}: {told}") from error
         require(isinstance(found, Tensor), f"the model returns {type(found).__name__}: want (B, D)")
@@ -143,6 +143,8 @@ def load_factory(spec: str, weights: str = "") -> Embed:
     except InputError:
         raise
     except Exception as error:  # a stranger's code may raise anything
-        raise InputError(f"{spec} cannot be used: {type(error).__name__}: {error}") from error
+        told = f"{spec} cannot be used: {type(error).__name__}: {error}"
+        hint = "" if weights else "; a factory that takes weights wants --weights"
+        raise InputError(f"{told}{hint * isinstance(error, TypeError)}") from error
     require(callable(embed), f"{spec} returned {type(embed).__name__}: want a callable")
     return embed.to(PartialState().device) if isinstance(embed, nn.Module) else embed

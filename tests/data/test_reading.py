@@ -186,6 +186,9 @@ def test_what_is_no_data_set_is_one_sentence(tmp_path):
         read_data(tmp_path / "nowhere")
     with pytest.raises(InputError, match="none of the known layouts: Market"):
         read_data(tmp_path)
+    (tmp_path / "list.csv").touch()
+    with pytest.raises(InputError, match=r"list\.csv may be the manifest"):
+        read_data(tmp_path)
     write_market(tmp_path)
     (tmp_path / "query/0010_c1s1_1.jpg").unlink()
     with pytest.raises(InputError, match="holds no image named like"):

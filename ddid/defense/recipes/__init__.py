@@ -5,8 +5,6 @@ another inner attack. `ddid+ema`: a moving average of the weights. Several may f
 `ddid-meta+halves` keeps the half batches of self-meta learning, without its look ahead.
 """
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +15,7 @@ from ddid.defense.fnes import FNES
 from ddid.defense.meta import Craft, Meta
 from ddid.defense.recipe import Part, Recipe
 from ddid.errors import require
+from ddid.modules import modules_of
 
 SWITCHES: dict[str, dict[str, Any]] = {
     "+fnes": {"fnes": FNES()},
@@ -34,8 +33,8 @@ GRAMMAR = f"followed by {', '.join(SWITCHES)}, -epsN or -stepsN"
 def recipes() -> dict[str, Recipe]:
     """All recipes that have a name of their own, in the order of their modules' names."""
     found: dict[str, Recipe] = {}
-    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
-        for recipe in importlib.import_module(f"{__name__}.{module}").RECIPES:
+    for module in modules_of(__name__):
+        for recipe in module.RECIPES:
             require(recipe.name not in found, f"two recipes are called {recipe.name!r}")
             found[recipe.name] = recipe
     return found
@@ -44,6 +43,9 @@ def recipes() -> dict[str, Recipe]:
 def find_recipe(name: str) -> Recipe:
     """The recipe called `name`, with the changes at its end, or InputError."""
     known = recipes()
+    base, at, _ = name.partition("@")
+    told = f"{name!r} is a variant of the notebooks: train {base!r} on what `ddid.balanced` returns"
+    require(not at, told)
     owners = [own for own in known if name == own or name.startswith((f"{own}+", f"{own}-"))]
     base = max(owners, key=len, default=name)
     words = re.split(r"(?=[+-])", name.removeprefix(base))[1:]
