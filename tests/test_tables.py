@@ -145,6 +145,26 @@ def test_gains_in_the_other_domain_are_of_its_rows_alone(results):
         ]
 
 
+def test_a_pair_is_turned_round_where_the_file_has_it_the_other_way(results):
+    names = ["recipe", "over", "domain", "attack", "gain", "low", "high", "pairs"]
+    rows = [("mine", "none", "home", "clean", 3.0, -1.0, 5.0, 3)]
+    pd.DataFrame(rows, columns=names).to_csv(results / "defenses_gains.csv", index=False)
+    assert table(results, "defenses pairs mine:none none:mine clean")[2:] == [
+        "| mine over none | +3.0 [-1.0, +5.0] |", "| none over mine | -3.0 [-5.0, +1.0] |",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="compares 'mine' and 'other' nowhere"):
+        table(results, "defenses pairs mine:other")
+
+
+def test_rank1_is_a_view_of_its_own(results):
+    rows = pd.read_csv(results / "defenses.csv")
+    seen = rows[rows["metric"] == "mAP"].assign(metric="rank1", value=50.0)
+    pd.concat([rows, seen]).to_csv(results / "defenses.csv", index=False)
+    assert table(results, "defenses rank1 fna")[2:] == [
+        "| none | 50.0 ± 0.0 |", "| mine | 50.0 ± 0.0 |",
+    ]  # fmt: skip
+
+
 def test_identities_under_attack_are_averaged_over_the_attacks_first(results):
     head, _, none, _ = table(results, "defenses identities")
     assert "spread, attacked" in head
