@@ -11,7 +11,7 @@ from math import pi
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
-from ddid.street.pedestrian import Color, Palette, Person, Pose, draw_person
+from ddid.street.pedestrian import Person, Pose, Shades, draw_person, pick
 
 PANORAMA = 8  # width of a camera's scene, in image widths
 
@@ -20,35 +20,33 @@ PANORAMA = 8  # width of a camera's scene, in image widths
 class Domain:
     """A town: what its people wear, what its cameras see, and in which light."""
 
-    palette: Palette
-    grounds: tuple[Color, ...]
-    walls: tuple[Color, ...]
-    details: tuple[Color, ...]  # windows, doors, trees, cars
+    tops: Shades  # of clothes there are few, so that strangers share them
+    bottoms: Shades
+    extras: Shades  # bags, hats, patterns
+    grounds: Shades
+    walls: Shades
+    details: Shades  # windows, doors, trees, cars
     light: tuple[float, float, float]  # colour of the daylight, 1 = neutral
 
 
-def _shades(codes: str) -> tuple[Color, ...]:
+def _shades(codes: str) -> Shades:
     return tuple(ImageColor.getrgb(f"#{code}") for code in codes.split())
 
 
 DOMAINS = {
     "downtown": Domain(
-        Palette(
-            tops=_shades("2a2d3a c4c4c8 8c3032 405884 54684c 68686e"),
-            bottoms=_shades("22242e 3e4c6a 6c665c 483a30"),
-            extras=_shades("b04038 2c2c32 d8d4cc 3c6896 c49a4c"),
-        ),
+        tops=_shades("2a2d3a c4c4c8 8c3032 405884 54684c 68686e"),
+        bottoms=_shades("22242e 3e4c6a 6c665c 483a30"),
+        extras=_shades("b04038 2c2c32 d8d4cc 3c6896 c49a4c"),
         grounds=_shades("7a7874 606064 948c80"),
         walls=_shades("968474 767a82 aaa498 806458"),
         details=_shades("3e4854 bec4c8 5c463a 465c4a 963c34"),
         light=(1.0, 1.0, 1.0),
     ),
     "campus": Domain(
-        Palette(
-            tops=_shades("dec45a eeece6 6ea8ba ce6e80 464648 785e96"),
-            bottoms=_shades("c4b89e 5c6c8c 343438 828678"),
-            extras=_shades("f0963c 3c826e 503c64 ebebeb 962850"),
-        ),
+        tops=_shades("dec45a eeece6 6ea8ba ce6e80 464648 785e96"),
+        bottoms=_shades("c4b89e 5c6c8c 343438 828678"),
+        extras=_shades("f0963c 3c826e 503c64 ebebeb 962850"),
         grounds=_shades("6e8254 a89c82 888a78"),
         walls=_shades("607650 b29678 96a0a4 506048"),
         details=_shades("3a5432 d2be96 788c5a 604c3c c8ced2"),
@@ -122,7 +120,7 @@ def cast_shadow(scene: Image.Image, pose: Pose) -> None:
 
 def occlude(scene: Image.Image, domain: Domain, stranger: Person, rng: np.random.Generator) -> None:
     """Put a post, a low obstacle or the passing stranger in front of the person, in place."""
-    (width, height), color = scene.size, _pick(rng, domain.details)
+    (width, height), color = scene.size, pick(rng, domain.details, 12)
     kind, x = rng.integers(3), rng.uniform(0.1, 0.9)
     if kind == 0:
         post = (x * width, 0, (x + rng.uniform(0.06, 0.16)) * width, height)
@@ -142,27 +140,22 @@ def _panorama(camera: Camera, size: tuple[int, int]) -> Image.Image:
     """The whole scene of a camera: a row of walls with details above a ground with marks."""
     domain, rng = DOMAINS[camera.domain], np.random.default_rng((*camera.seed, 1))
     height, width = size[0], size[1] * PANORAMA
-    canvas = Image.new("RGBA", (width, height), _pick(rng, domain.grounds))
+    canvas = Image.new("RGBA", (width, height), pick(rng, domain.grounds, 12))
     pen, horizon = ImageDraw.Draw(canvas), camera.horizon * height
     left = 0.0
     while left < width:
         right = left + rng.uniform(0.5, 2.0) * size[1]
-        pen.rectangle((left, 0, right, horizon), fill=_pick(rng, domain.walls))
+        pen.rectangle((left, 0, right, horizon), fill=pick(rng, domain.walls, 12))
         for x in np.arange(left, right, rng.uniform(0.25, 0.6) * size[1]):
             top, drop = rng.uniform(0, 0.5) * horizon, rng.uniform(0.2, 0.5) * height
             box = (x, top, x + rng.uniform(0.1, 0.3) * size[1], min(top + drop, horizon * 1.08))
             shape = pen.ellipse if rng.random() < 0.3 else pen.rectangle
-            shape(box, fill=_pick(rng, domain.details))
+            shape(box, fill=pick(rng, domain.details, 12))
         left = right
-    mark = _pick(rng, domain.grounds)
+    mark = pick(rng, domain.grounds, 12)
     for y in np.geomspace(horizon + 0.05 * height, height, 4):
         pen.line((0, y, width, y), fill=mark, width=max(1, round(0.02 * height)))
     for x in np.arange(0, width, rng.uniform(0.5, 1.2) * size[1]):
         line = (x, horizon, x + rng.uniform(-1, 1) * size[1], height)
         pen.line(line, fill=mark, width=max(1, round(0.012 * height)))
     return canvas.filter(ImageFilter.GaussianBlur(0.012 * height))
-
-
-def _pick(rng: np.random.Generator, colors: tuple[Color, ...]) -> Color:
-    shade = np.add(colors[rng.integers(len(colors))], rng.normal(0, 12, 3))
-    return tuple(np.clip(shade, 0, 255).astype(int).tolist())

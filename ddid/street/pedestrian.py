@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 Color = tuple[int, ...]  # red, green, blue; 0 … 255
+Shades = tuple[Color, ...]
 Point = tuple[float, float, float]  # right, forward, up; fractions of the stature, ground at up = 0
 Part = tuple[float, Callable[[], None]]  # depth (larger is nearer to the camera), painter
 
@@ -29,15 +30,6 @@ LOOKS = {
 SKINS = ((240, 205, 178), (222, 176, 136), (190, 138, 98), (146, 100, 66), (96, 66, 48))
 HAIRS = ((28, 24, 24), (60, 42, 32), (106, 74, 46), (184, 148, 92), (150, 150, 150))
 SHOES = ((35, 32, 34), (70, 50, 38), (205, 205, 200))
-
-
-@dataclass(frozen=True)
-class Palette:
-    """The colours that a population wears; few, so that strangers share them."""
-
-    tops: tuple[Color, ...]
-    bottoms: tuple[Color, ...]
-    extras: tuple[Color, ...]  # bags, hats, patterns
 
 
 @dataclass(frozen=True)
@@ -64,21 +56,24 @@ class Pose:
     zoom: float = 1.0
 
 
-def sample_person(rng: np.random.Generator, palette: Palette) -> Person:
-    """Draw an identity from the population that wears `palette`."""
-    wardrobe = {"skin": SKINS, "hair": HAIRS, "shoes": SHOES, "upper": palette.tops}
-    wardrobe |= {"lower": palette.bottoms, "accent": palette.extras, "extra": palette.extras}
+def pick(rng: np.random.Generator, shades: Shades, spread: float) -> Color:
+    """One of the shades, off by `spread` (standard deviation) in every channel."""
+    shade = np.add(shades[rng.integers(len(shades))], rng.normal(0, spread, 3))
+    return tuple(np.clip(shade, 0, 255).astype(int).tolist())
 
-    def dye(shades: Sequence[Color]) -> Color:
-        shade = np.add(shades[int(rng.integers(len(shades)))], rng.normal(0, 14, 3))
-        return tuple(np.clip(shade, 0, 255).astype(int).tolist())
 
+def sample_person(
+    rng: np.random.Generator, tops: Shades, bottoms: Shades, extras: Shades
+) -> Person:
+    """Draw an identity from the population that wears these; extras are bags, hats, patterns."""
+    wardrobe = {"skin": SKINS, "hair": HAIRS, "shoes": SHOES, "upper": tops}
+    wardrobe |= {"lower": bottoms, "accent": extras, "extra": extras}
     return Person(
         stature=float(np.clip(rng.normal(1, 0.05), 0.88, 1.1)),
         build=float(np.clip(rng.normal(1, 0.13), 0.78, 1.4)),
         legs=float(rng.uniform(0.47, 0.52)),
         stride=float(rng.uniform(0.22, 0.42)),
-        colors={name: dye(shades) for name, shades in wardrobe.items()},
+        colors={name: pick(rng, shades, 14) for name, shades in wardrobe.items()},
         looks={name: options[int(rng.integers(len(options)))] for name, options in LOOKS.items()},
     )
 

@@ -223,7 +223,9 @@ def _pose(
 @lru_cache(maxsize=1024)
 def person_of(config: StreetConfig, person: int) -> Person:
     """The appearance of an identity, or of a stranger (`STRANGER` and above)."""
-    return sample_person(_generator(config, _PERSON, person), DOMAINS[config.domain].palette)
+    town = DOMAINS[config.domain]
+    rng = _generator(config, _PERSON, person)
+    return sample_person(rng, town.tops, town.bottoms, town.extras)
 
 
 @lru_cache(maxsize=64)
