@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TextIO
+from unittest.mock import patch
 
 from ddid.errors import InputError, require
 from ddid.files import from_here, full_disk_told, lock, read_json, write_json
@@ -229,20 +230,22 @@ def _execute(
 ) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
-
-    from ddid.headless import ENGINE
+    from papermill.clientwrap import PapermillNotebookClient
 
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # frozen modules: a false alarm
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output = folder / path.name
     try:
-        with full_disk_told(output):
+        # papermill would play a browser to widgets and take away what they print; and while a reply
+        # is awaited nothing may be sent, which nbclient would miss now and then (its issue 312).
+        opened = "on_comm_open_jupyter_widget"
+        no_browser = patch.object(PapermillNotebookClient, opened, lambda _client, _message: None)
+        with full_disk_told(output), no_browser:
             papermill.execute_notebook(
                 path,
                 output,
                 parameters=dict(parameters),
                 kernel_name="python3",
-                engine_name=ENGINE,
                 progress_bar=False,
                 stdout_file=SimpleNamespace(write=say, flush=lambda: None),
                 # No chatter of the kernel, and a file beside the data shadows no package.

@@ -1,10 +1,9 @@
 """Notebooks without a browser, whose widgets must neither hide their output nor block the run."""
 
 import nbformat
-import papermill
 import pytest
 
-from ddid.headless import ENGINE
+from ddid.pipeline import _execute
 
 CELL = """import ipywidgets
 ipywidgets.interactive(lambda level: print("level", level), level=ipywidgets.IntSlider(7))"""
@@ -14,12 +13,8 @@ ipywidgets.interactive(lambda level: print("level", level), level=ipywidgets.Int
 def test_what_a_widget_prints_stays_in_its_cell(tmp_path):
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
     nbformat.write(book, tmp_path / "book.ipynb")
-    done = papermill.execute_notebook(
-        tmp_path / "book.ipynb",
-        tmp_path / "done.ipynb",
-        kernel_name="python3",
-        engine_name=ENGINE,
-        progress_bar=False,
-    )
+    (tmp_path / "done").mkdir()
+    _execute(tmp_path / "book.ipynb", {}, tmp_path / "done", print)
+    done = nbformat.read(tmp_path / "done" / "book.ipynb", as_version=4)
     printed = [out["text"] for out in done.cells[-1].outputs if out.output_type == "stream"]
     assert "".join(printed) == "level 7\n"

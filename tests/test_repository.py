@@ -33,7 +33,7 @@ LAYERS = [
     {"report"},
     {"notebook", "gains"},
     {"summary", "doctor"},
-    {"profiles", "headless"},
+    {"profiles"},
     {"pipeline"},
     {"page", "study"},
     {"sweep", "front"},
