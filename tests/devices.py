@@ -20,7 +20,7 @@ from ddid.defense.training import Defence, TrainConfig
 from ddid.metric.ranking import Embedded
 from ddid.model import ModelConfig, ReIDNet
 from ddid.report.explorer import Explorer
-from ddid.report.probes import PROBES, Asked, question
+from ddid.report.probes import PROBES, question
 from ddid.report.robustness import Plan, attack_images
 from ddid.report.subject import Subject
 from ddid.training.loop import Fit, Loop
@@ -137,8 +137,8 @@ def test_an_audit_asks_and_attacks_there(images):
     with pretended() as device:
         query = images.take(torch.arange(0, 24, 5))
         subject = Subject.of(network(device), query, images)
-        asked = Asked.by(subject.scene("query", Budget(), torch.Generator()))
-        assert len(question(asked)) == len(PROBES)
+        verdicts = question(subject.scene("query", Budget(), torch.Generator()))
+        assert len(verdicts) == len(PROBES)
         plan = Plan(("fna",), Budget(steps=2))
         assert attack_images("fna", subject, plan)[1]["largest_change"] > 0
 

@@ -20,7 +20,7 @@ from ddid.files import write_json
 from ddid.model import ModelConfig, ReIDNet
 from ddid.model import embed as embed_all
 from ddid.progress import Progress
-from ddid.report.probes import Asked, Verdict, question
+from ddid.report.probes import Verdict, question
 from ddid.report.robustness import Plan, Robustness, evaluate, staged
 from ddid.report.subject import Subject
 
@@ -81,7 +81,7 @@ def audit(
     budgets = sweep_budgets(plan.budget, levels)
     curves = sweep(part, folder / "curves", alone, budgets, progress)
     verdicts = [
-        *question(Asked.by(asked.scene("query", plan.budget, torch.Generator()))),
+        *question(asked.scene("query", plan.budget, torch.Generator())),
         *compare_budgets(curves, slack(len(part.rows))),
         *compare_attacks(found, slack(len(subject.rows))),
         inside_budget(found, plan),

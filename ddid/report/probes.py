@@ -3,7 +3,7 @@
 The limits are ours: honest models, defended or not, stay clear of them by a wide margin.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ddid.attack.budget import uniform
-from ddid.attack.objectives import Guides, fna
+from ddid.attack.objectives import fna
 from ddid.attack.pgd import value_and_grad, valued
 from ddid.attack.scene import Scene
-from ddid.metric.distance import Embed, normalize
+from ddid.metric.distance import normalize
 
 LEVEL = 1 / 255
 
@@ -26,129 +26,95 @@ class Verdict:
     check: str
     passed: bool
     finding: str
-    evidence: dict[str, float]
+    evidence: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The model under question, clean images (B, 3, H, W) in [0, 1] and their guides."""
-
-    embed: Embed
-    images: Tensor
-    guides: Guides
-
-    @classmethod
-    def by(cls, scene: Scene) -> "Asked":
-        """What an attacker sees."""
-        ready = scene.ready()
-        return cls(ready.embed, ready.images, ready.guides)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Embeddings (B, D) without gradient."""
-        with torch.no_grad():
-            return self.embed(images)
-
-
-Probe = Callable[[Asked], tuple[bool, dict[str, float]]]
-"""A model to whether it passes, and the evidence."""
-
-PROBES: dict[tuple[str, str], Probe] = {}
-"""Name of the check and what should hold → its probe."""
-
-
-def probe(check: str, finding: str) -> Callable[[Probe], Probe]:
-    """Enter a probe into `PROBES`."""
-
-    def enter(ask: Probe) -> Probe:
-        PROBES[check, finding] = ask
-        return ask
-
-    return enter
-
-
-def question(model: Asked) -> list[Verdict]:
+@torch.no_grad()
+def question(scene: Scene) -> list[Verdict]:
     """The verdicts of all probes, without TF32, whose rounding depends on the batch."""
-    verdicts = []
+    ready = scene.ready()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        for (check, finding), ask in PROBES.items():
-            passed, evidence = ask(model)
-            verdicts.append(Verdict(check, passed, finding, evidence))
-    return verdicts
+        return [probe(ready) for probe in PROBES]
 
 
-@probe("deterministic", "the same images get the same embeddings")
-def deterministic(model: Asked) -> tuple[bool, dict[str, float]]:
+def deterministic(scene: Scene) -> Verdict:
     """Asked twice, with other images in between, the model must say the same."""
-    first, _, again = model(model.images), model(model.images.flip(3)), model(model.images)
+    images, told = scene.images, "the same images get the same embeddings"
+    first, _, again = (scene.embed(some) for some in (images, images.flip(3), images))
     change = float(relative(again, first).max())
-    return change <= 1e-4, {"largest_relative_change": change}
+    return Verdict("deterministic", change <= 1e-4, told, {"largest_relative_change": change})
 
 
-@probe("independent of the batch", "an image alone gets the embedding it gets among others")
-def independent(model: Asked) -> tuple[bool, dict[str, float]]:
+def independent(scene: Scene) -> Verdict:
     """The embedding of an image must not depend on its company in the batch."""
-    whole, alone = model(model.images), [model(image[None]) for image in model.images[:4]]
+    whole, alone = scene.embed(scene.images), [scene.embed(x[None]) for x in scene.images[:4]]
     change = float(relative(torch.cat(alone), whole[: len(alone)]).max())
-    return change <= 1e-3, {"largest_relative_change": change}
+    evidence = {"largest_relative_change": change}
+    told = "an image alone gets the embedding it gets among others"
+    return Verdict("independent of the batch", change <= 1e-3, told, evidence)
 
 
-@probe("evaluation mode", "the model is in evaluation mode and answering changes no tensor of it")
-def unchanged(model: Asked) -> tuple[bool, dict[str, float]]:
+def unchanged(scene: Scene) -> Verdict:
     """Answering must leave weights, statistics and mode as they were, in evaluation mode."""
-    module = model.embed if isinstance(model.embed, nn.Module) else nn.Identity().eval()
+    module = scene.embed if isinstance(scene.embed, nn.Module) else nn.Identity().eval()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    model(model.images)
+    scene.embed(scene.images)
     after = module.state_dict()
     moved = sum(not torch.equal(value, after[name]) for name, value in before.items())
     training = sum(part.training for part in module.modules())
-    return moved == training == 0, {"tensors_changed": moved, "training": training}
+    told = "the model is in evaluation mode and answering changes no tensor of it"
+    evidence = {"tensors_changed": moved, "training": training}
+    return Verdict("evaluation mode", moved == training == 0, told, evidence)
 
 
-@probe("no optimization at inference", "embedding an image computes no gradient")
-def optimizes_nothing(model: Asked) -> tuple[bool, dict[str, float]]:
+def at_rest(scene: Scene) -> Verdict:
     """A test-time defense that optimizes would have to be attacked through its optimization."""
     # What `grad` and `backward` both end in, however a model imported them.
     engine = torch.autograd._engine_run_backward
     with patch.object(torch.autograd, "_engine_run_backward", wraps=engine) as run:
-        found = model(model.images)
-    calls = run.call_count
-    return not calls and not found.requires_grad, {"gradient_calls": calls}
+        found = scene.embed(scene.images)
+    passed = not run.call_count and not found.requires_grad
+    told, evidence = "embedding an image computes no gradient", {"gradient_calls": run.call_count}
+    return Verdict("no optimization at inference", passed, told, evidence)
 
 
-@probe("gradients", "the input gradient is there")
-def has_gradients(model: Asked) -> tuple[bool, dict[str, float]]:
+def has_gradients(scene: Scene) -> Verdict:
     """More than 99 % of the images must have a gradient for the attack to follow."""
-    _, gradient = value_and_grad(valued(model.embed, fna(model.guides)), model.images)
+    _, gradient = value_and_grad(valued(scene.embed, fna(scene.guides)), scene.images)
     strength = gradient.nan_to_num(0.0).flatten(1).abs().amax(1)  # no number leads nowhere
     share = float((strength > 1e-12).float().mean())
-    return share > 0.99, {"share_nonzero": share, "median_largest": float(strength.median())}
+    evidence = {"share_nonzero": share, "median_largest": float(strength.median())}
+    return Verdict("gradients", share > 0.99, "the input gradient is there", evidence)
 
 
-@probe("gradients are true", "the objective changes as its gradient promises")
-def true_gradients(model: Asked) -> tuple[bool, dict[str, float]]:
+def true_gradients(scene: Scene) -> Verdict:
     """A step along the gradient must change the objective by about what the gradient promises."""
-    value = valued(model.embed, fna(model.guides))
-    gradient = value_and_grad(value, model.images)[1].nan_to_num(0.0)
-    size = 0.1 * LEVEL * model.images[0].numel() ** 0.5
+    value = valued(scene.embed, fna(scene.guides))
+    gradient = value_and_grad(value, scene.images)[1].nan_to_num(0.0)
+    size = 0.1 * LEVEL * scene.images[0].numel() ** 0.5
     step = size * normalize(gradient.flatten(1)).view_as(gradient)
-    with torch.no_grad():
-        got = value(model.images + step) - value(model.images - step)
+    got = value(scene.images + step) - value(scene.images - step)
     promised = 2 * size * gradient.flatten(1).norm(dim=1)
     ratio = float((got / promised.clamp_min(1e-12)).median())
-    return 0.5 <= ratio <= 2, {"median_ratio": ratio}
+    told = "the objective changes as its gradient promises"
+    return Verdict("gradients are true", 0.5 <= ratio <= 2, told, {"median_ratio": ratio})
 
 
-@probe("small changes", "a change of one level moves the embedding smoothly")
-def responds(model: Asked) -> tuple[bool, dict[str, float]]:
+def responds(scene: Scene) -> Verdict:
     """One random level on every pixel must change the embedding, a little and not by a jump. A
     model that looks its answers up returns a stored one, or leaves it at the slightest change."""
-    source = torch.Generator().manual_seed(0)
-    signs = [uniform(model.images.shape, source, model.images).sign() for _ in range(2)]
-    near, other = (model((model.images + LEVEL * sign).clamp(0, 1)) for sign in signs)
-    moved = relative(near, model(model.images))
+    images, source = scene.images, torch.Generator().manual_seed(0)
+    signs = [uniform(images.shape, source, images).sign() for _ in range(2)]
+    near, other = (scene.embed((images + LEVEL * sign).clamp(0, 1)) for sign in signs)
+    moved = relative(near, scene.embed(images))
     share = float((moved > 1e-6).float().mean())
     jump = float((moved / relative(other, near).clamp_min(1e-12)).median())
-    return share > 0.99 and jump < 3, {"share_moved": share, "jump": jump}
+    evidence = {"share_moved": share, "jump": jump}
+    told = "a change of one level moves the embedding smoothly"
+    return Verdict("small changes", share > 0.99 and jump < 3, told, evidence)
+
+
+PROBES = (deterministic, independent, unchanged, at_rest, has_gradients, true_gradients, responds)
 
 
 def relative(found: Tensor, wanted: Tensor) -> Tensor:
