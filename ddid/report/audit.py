@@ -57,7 +57,7 @@ class Audit:
 def audit(
     subject: Subject,
     folder: str | Path,
-    plan: Plan | None = None,
+    plan: Plan,
     surrogate: Subject | None = None,
     progress: Progress | None = None,
     *,
@@ -70,10 +70,10 @@ def audit(
     small random network [ours: a real one is a stronger test]. Probes and the sweeps over steps and
     eps, in `levels` of 255, ask a `few` of the queries.
     """
-    plan, folder = plan or Plan(), Path(folder)
+    folder = Path(folder)
     require(plan.budget.eps > 0, "eps is 0, which attacks nothing: give an eps above 0")
     names = tuple(dict.fromkeys([*plan.attacks, *AUDIT_ATTACKS]))
-    plan = replace(plan, attacks=names, side="query")
+    plan = replace(plan, attacks=names)
     rival = surrogate or random_surrogate(subject)
     found = evaluate(subject, folder / "attacks", plan, rival, progress)
     part, asked = subject.some(few), subject.some(min(few, PROBED))

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
@@ -26,11 +26,10 @@ BATCH = 64  # images in one pass
 
 @dataclass(frozen=True)
 class Plan:
-    """How robustness is measured. Gallery side: the gallery images of the queries' identities."""
+    """How robustness is measured."""
 
     attacks: Sequence[str] = field(default_factory=lambda: attack_names("standard"))
     budget: Budget = field(default_factory=Budget)
-    side: Literal["query", "gallery"] = "query"
     seed: int = 0
     gallery_steps: int = 40  # of attacks that know the gallery; steps and restarts are ours
     gallery_restarts: int = 2
@@ -82,12 +81,8 @@ class Robustness:
 
     def tidy(self) -> pd.DataFrame:
         """One row per attack and metric."""
-        rows = [
-            {"attack": name, "metric": metric, "value": value}
-            for name, metrics in self.summary().items()
-            for metric, value in metrics.items()
-        ]
-        return pd.DataFrame(rows)
+        scores = {(n, m): v for n, found in self.summary().items() for m, v in found.items()}
+        return pd.Series(scores).rename_axis(["attack", "metric"]).reset_index(name="value")
 
     def queries(self) -> pd.DataFrame:
         """One row per query and attack: ap and rank1 in percent; "unseen" as in `summary`."""
@@ -107,7 +102,7 @@ class Robustness:
 def evaluate(
     subject: Subject,
     folder: str | Path,
-    plan: Plan | None = None,
+    plan: Plan,
     surrogate: Subject | None = None,
     progress: Progress | None = None,
 ) -> Robustness:
@@ -117,14 +112,13 @@ def evaluate(
     pixels, identities and cameras are those it was made with.
     `surrogate` (another model on the same images) is needed by the transfer attack alone.
     """
-    plan = plan or Plan()
     clean = rank(subject.attacked, subject.gallery)
     rankings, costs, rows = {"clean": clean}, {}, {"clean": subject.rows}
     every = torch.arange(len(subject.rows))
     few = evenly(len(every), plan.dear_queries or len(every))
     for stage, name in enumerate(plan.attacks):
         entry, path = find_attack(name), Path(folder, f"{name}.json")
-        part = few if entry.dear and plan.side == "query" else every
+        part = few if entry.dear else every
         asked = replace(subject, rows=subject.rows[part])
         key = key_of(entry, asked, plan, surrogate)
         stored = read_json(path) if path.exists() else {}
@@ -157,13 +151,7 @@ def measure(
     """Run one attack and score it: per-query results, cost, metrics, card."""
     attacked, cost = attack_images(entry.name, subject, plan, surrogate, tell)
     features = embed_all(subject.embed, attacked, BATCH)
-    query, gallery = subject.attacked, subject.gallery
-    if plan.side == "query":
-        query = replace(query, embeddings=features)
-    else:
-        changed = gallery.embeddings.index_copy(0, subject.targets("gallery"), features)
-        gallery = replace(gallery, embeddings=changed)
-    ranking = rank(query, gallery)
+    ranking = rank(replace(subject.attacked, embeddings=features), subject.gallery)
     return {
         "attack": entry.name,
         "card": {"family": entry.family, **asdict(entry.card)},
@@ -180,9 +168,9 @@ def attack_images(
     surrogate: Subject | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Attacked images of the plan's side (uint8), and what one image cost."""
+    """Attacked queries (uint8), and what one cost."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {plan.seed}".encode()))
-    given, counter = (plan.side, plan.budget_of(name), generator), Counter(subject.embed)
+    given, counter = ("query", plan.budget_of(name), generator), Counter(subject.embed)
     other = replace(surrogate, rows=subject.rows).scene(*given) if surrogate else None
     scene = replace(subject.scene(*given), embed=counter, surrogate=other)
     attacked = craft(find_attack(name), scene, BATCH, progress)
@@ -232,8 +220,7 @@ def key_of(entry: Attack, subject: Subject, plan: Plan, surrogate: Subject | Non
     models = [subject, *([surrogate] if surrogate and entry.surrogate else [])]
     return identity(
         models=[(model.query, model.gallery, model.slopes()) for model in models],
-        attacked=(subject.rows, subject.images(plan.side), plan.budget_of(entry.name), plan.seed),
-        side=plan.side,
+        attacked=(subject.rows, subject.images("query"), plan.budget_of(entry.name), plan.seed),
         code=(entry.craft, entry.whole, entry.bounded, craft, Subject.scene, Counter, rank),
         scene=(instructions(attack_images.__code__), embed_all, BATCH),  # it reaches all attacks
     )
