@@ -14,13 +14,12 @@ from ddid.attack import Budget
 from ddid.attack.registry import Attack, craft
 from ddid.data.images import to_uint8, to_unit
 from ddid.errors import InputError, require
-from ddid.metric.distance import Embed
-from ddid.metric.ranking import Embedded, rank
+from ddid.metric.distance import Embed, normalize
+from ddid.metric.ranking import Embedded, is_match, rank
 from ddid.model import ReIDNet
 from ddid.model import embed as embed_all
 from ddid.report.figures.style import pictures
 from ddid.report.gradcam import similarity_maps
-from ddid.report.ranked import ranked_list
 from ddid.report.subject import Subject
 
 
@@ -89,15 +88,21 @@ class Trace:
             rows.append((*ranks, float(torch.cosine_similarity(now[0], self.own, dim=0))))
         return pd.DataFrame(rows, columns=["ap", "first_rank", "similarity"]).rename_axis("step")
 
-    def answers(self, step: int, count: int) -> pd.DataFrame:
-        """The nearest gallery images at a step, a row each: who it is, and cosine similarity."""
-        query, gallery = self.sides(step)
-        found = ranked_list(query, gallery, count)
-        row, near = found.index[0], gallery[found.index[0]]
-        columns = {"row": row, "identity": near.pids, "camera": near.camids}
-        columns |= {"similarity": 1 - found.distance[0], "right": found.right[0]}
-        table = pd.DataFrame({n: c.numpy() for n, c in columns.items() if c is not None})
-        return table.assign(rank=table.index + 1)
+
+def answers_to(query: Embedded, gallery: Embedded, count: int) -> pd.DataFrame:
+    """The first `count` answers to one query, fewer in a small gallery, by the rules of
+    `ddid.metric.ranking` but for ties: its identity in its own camera never appears. A row each,
+    nearest first: row of the gallery, who it is, cosine similarity, whether it is right, rank."""
+    right = is_match(gallery.pids, gallery.camids, query.pids, query.camids)
+    ignored = (gallery.pids == query.pids) & (query.pids != 0) & ~right
+    distances = 1 - normalize(query.embeddings) @ normalize(gallery.embeddings).T
+    count = min(count, int((~ignored).sum()))
+    nearest = distances[0].masked_fill(ignored, torch.inf).topk(count, largest=False)
+    row, near = nearest.indices, gallery[nearest.indices]
+    columns = {"row": row, "identity": near.pids, "camera": near.camids}
+    columns |= {"similarity": 1 - nearest.values, "right": right[row]}
+    table = pd.DataFrame({n: c.numpy() for n, c in columns.items() if c is not None})
+    return table.assign(rank=table.index + 1)
 
 
 class Recorder:
@@ -158,7 +163,7 @@ class View:
         asked = {0: query, self.step: self.attacked if self.trace.rows is None else query}
         steps = {"before": 0, "after": self.step}
         return {
-            when: (pictures(asked[step])[0], self.trace.answers(step, count))
+            when: (pictures(asked[step])[0], answers_to(*self.trace.sides(step), count))
             for when, step in steps.items()
         }
 
