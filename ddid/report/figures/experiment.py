@@ -13,29 +13,26 @@ PANELS = 4  # in a row
 
 @paper_style
 def seed_dots(
-    rows: pd.DataFrame,
-    attacks: Sequence[str],
-    over: str = "",
-    intervals: pd.DataFrame | None = None,
+    rows: pd.DataFrame, attacks: Sequence[str], over: str, intervals: pd.DataFrame | None = None
 ) -> Drawn:
     """One panel per attack, one line per thing compared: its mean, and a small dot for each seed.
 
-    {what}. Further right is better. Diamond: mean of {seeds} seeds; dot: one seed{line}. “unseen”
-    is the mean over attacks that nobody trained on.
+    mAP less that of {over} under the same seed, 0 (dashed): no difference. Further right is better.
+    Diamond: mean of {seeds} seeds; dot: one seed{line}. “unseen” is the mean over attacks that
+    nobody trained on.
 
     Args:
         rows: tidy; the first column names what is compared, then seed, attack, metric, value (%).
         attacks: the panels, in order; those that no row has are left out.
-        over: draw what each gains over this one under the same seed: without what seeds share.
+        over: what the others are compared with, under the same seed: without what seeds share.
         intervals: as `ddid.gains.gains_of` returns them, drawn as lines.
     """
     by, rows = rows.columns[0], rows[rows["metric"] == "mAP"]
     attacks = [name for name in attacks if name in set(rows["attack"])]
-    if over:
-        require(over in set(rows[by]), f"no row of {over!r} to compare the others with")
-        base = rows[rows[by] == over].set_index(["attack", "seed"])["value"]
-        shared = base.reindex(pd.MultiIndex.from_frame(rows[["attack", "seed"]])).to_numpy()
-        rows = rows.assign(value=rows["value"] - shared)[rows[by] != over]
+    require(over in set(rows[by]), f"no row of {over!r} to compare the others with")
+    base = rows[rows[by] == over].set_index(["attack", "seed"])["value"]
+    shared = base.reindex(pd.MultiIndex.from_frame(rows[["attack", "seed"]])).to_numpy()
+    rows = rows.assign(value=rows["value"] - shared)[rows[by] != over]
     names = list(dict.fromkeys(rows[by]))
     lines = -(-len(attacks) // PANELS)
     size = (6.8, lines * (0.2 * len(names) + 0.7))
@@ -53,12 +50,9 @@ def seed_dots(
         seaborn.pointplot(
             own, **dots, color=PALETTE[0], errorbar=None, linestyle="none", marker="D", markersize=4
         )
-        ax.set(title=attack, xlabel="points" if over else "mAP (%)", ylabel="")
+        ax.set(title=attack, xlabel="points", ylabel="")
         ax.grid(axis="y", visible=True)
         ax.margins(x=0.1)
-        if over:
-            ax.axvline(0, color=NEUTRAL, linewidth=0.8, linestyle="--")
-    gain = f" less that of {over} under the same seed, 0 (dashed): no difference"
+        ax.axvline(0, color=NEUTRAL, linewidth=0.8, linestyle="--")
     line = "; line: 95 % interval over seeds and people" * (intervals is not None)
-    told = {"what": "mAP" + gain * bool(over), "seeds": rows["seed"].nunique(), "line": line}
-    return figure, told
+    return figure, {"over": over, "seeds": rows["seed"].nunique(), "line": line}
