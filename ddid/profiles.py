@@ -28,11 +28,6 @@ Plans = Mapping[str, Mapping[str, Any]]
 """Notebook (its name, or a path to its file) → its checked parameters, in order of execution."""
 
 
-def read_profile(name: str) -> dict[str, Any]:
-    """Parameters of a profile: a name in `notebooks/profiles`, or a path to a YAML file."""
-    return read_mapping(name, PROFILES, "profile")
-
-
 def read_mapping(name: str, folder: Path, kind: str) -> dict[str, Any]:
     """Names and values of a YAML file: `folder/NAME.yaml`, or a path."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
@@ -77,7 +72,7 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     """
     declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
     known = {name for parameters in declared.values() for name in parameters}
-    shared = read_profile(profile)
+    shared = read_mapping(profile, PROFILES, "profile")
     chosen = {setting.rpartition(".")[2] for setting in settings}
     for name in (name for name, value in shared.items() if value is None and name not in chosen):
         raise InputError(f"profile {profile} has no {name} of its own: give --set {name}=...")

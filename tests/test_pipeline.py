@@ -20,7 +20,7 @@ from ddid.errors import InputError
 from ddid.files import lock, read_json, write_json
 from ddid.notebook import check_parameters
 from ddid.pipeline import run_notebooks, run_profile
-from ddid.profiles import parse_setting, plan_run, read_profile
+from ddid.profiles import parse_setting, plan_run
 
 FIRST = """
 from pathlib import Path
@@ -102,9 +102,9 @@ def test_everything_is_checked_before_anything_runs(notebooks, tmp_path):
             plan_run("toy", tmp_path, settings)
     (notebooks / "profiles/bad.yaml").write_text("- 1\n")
     with pytest.raises(InputError, match="parameter: value"):
-        read_profile("bad")
+        plan_run("bad", tmp_path)
     with pytest.raises(InputError, match="choose one of bad, toy"):
-        read_profile("nowhere")
+        plan_run("nowhere", tmp_path)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ddid.errors import InputError
 from ddid.files import read_json
 from ddid.notebook import check_parameters, declared_parameters, notebook_names
-from ddid.profiles import parse_setting, plan_run, read_profile
+from ddid.profiles import PROFILES, parse_setting, plan_run, read_mapping
 from tests.refusal import told
 
 VALUES = st.recursive(
@@ -29,7 +29,7 @@ def test_any_bytes_as_profile_or_record(content):
     with TemporaryDirectory() as folder:
         path = Path(folder, "a.yaml")
         path.write_bytes(content)
-        for reader in (read_profile, read_json):
+        for reader in (lambda name: read_mapping(name, PROFILES, "profile"), read_json):
             found = told(lambda reader=reader: reader(str(path)))
             assert found is None or isinstance(found, dict)
 
@@ -57,7 +57,7 @@ def test_any_value_as_a_parameter(name, value):
 def test_what_yaml_itself_trips_over(text, tmp_path):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(InputError, match="is not YAML"):
-        read_profile(str(tmp_path / "a.yaml"))
+        read_mapping(str(tmp_path / "a.yaml"), PROFILES, "profile")
 
 
 @pytest.mark.parametrize(
