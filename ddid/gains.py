@@ -9,18 +9,16 @@ from numpy.typing import NDArray
 DRAWS = 1000  # our choice: the ends of an interval then move by a thirtieth of its width
 
 
-def gains_of(
-    rows: pd.DataFrame, by: str, over: Sequence[str], paired: Sequence[str] = ("seed",)
-) -> pd.DataFrame:
+def gains_of(rows: pd.DataFrame, by: str, over: Sequence[str]) -> pd.DataFrame:
     """What every name in the column `by` gains over each of `over` that there is, by attack.
 
     `rows` have `by`, `domain` (or none), `attack`, `query`, `pid` (or none), `ap` (percent) and
-    columns `paired`, under which two names were asked the same queries. Returns `by`, `over`,
-    `domain`, `attack`, `gain` (points of mAP), `low` and `high` (95 %) and `pairs`.
+    `seed`, under which two names were asked the same queries. Returns `by`, `over`, `domain`,
+    `attack`, `gain` (points of mAP), `low` and `high` (95 %) and `pairs`.
     """
     keys = [*(["domain"] if "domain" in rows else []), "attack"]
     person = "pid" if "pid" in rows else "query"
-    index = list(dict.fromkeys([*keys, *paired, person, "query"]))
+    index = list(dict.fromkeys([*keys, "seed", person, "query"]))
     wide = rows.pivot_table(index=index, columns=by, values="ap", sort=False)
     found = []
     for base in (name for name in over if name in wide):
@@ -29,7 +27,7 @@ def gains_of(
             for condition, own in gained.groupby(level=keys, sort=False):
                 groups = [
                     seed.groupby(level=person).agg(["sum", "count"]).to_numpy()
-                    for _, seed in own.groupby(level=list(paired), sort=False)
+                    for _, seed in own.groupby(level="seed", sort=False)
                 ]
                 gain = np.mean([total / count for total, count in (g.sum(0) for g in groups)])
                 low, high = np.quantile(bootstrap(groups), [0.025, 0.975])

@@ -32,12 +32,11 @@ class Records(BaseModel, extra="forbid"):
 
 
 class Gains(BaseModel, extra="forbid"):
-    """What is compared query by query."""
+    """What is compared query by query, under the same seed."""
 
     over: list[str]
     file: str
     """NOTEBOOK/FILE.csv with `attack`, `query`, `ap` (percent) and what the study compares."""
-    paired: list[str] = ["seed"]
 
 
 class Study(BaseModel, extra="forbid"):
@@ -83,7 +82,7 @@ class Cell:
 
     def queries(self, gains: Gains, folder: Path) -> pd.DataFrame:
         """The run's average precision per query, with what was chosen for it."""
-        kept = {k: v for k, v in self.chosen.items() if k in ("variant", *gains.paired)}
+        kept = {k: v for k, v in self.chosen.items() if k in ("variant", "seed")}
         return pd.read_csv(folder / gains.file).assign(**kept)
 
 
@@ -113,13 +112,11 @@ def read_study(name: str) -> Study:
     stems = {Path(notebook).stem for notebook in study.notebooks}
     given = {name for notebook in study.notebooks for name in declared_parameters(notebook)}
     for each in study.gather:
-        require(
-            each.record.split(".")[0] in stems,
-            f"study {name}: {each.record} is of no notebook here",
-        )
+        told = f"study {name}: {each.record} is of no notebook here"
+        require(each.record.split(".")[0] in stems, told)
         given |= {*each.levels, *each.columns}
-    for key in study.gains.paired if study.gains else ():
-        require(key in study.grid, f"study {name}: gains are paired by {key}, which no grid has")
+    told = f"study {name}: gains are paired by seed, which no grid has"
+    require(study.gains is None or "seed" in study.grid, told)
     for column in study.columns:
         require(column in given | EVERY_ROW, f"study {name}: nothing fills the column `{column}`")
     return study

@@ -64,7 +64,7 @@ def run_study(
     require(rows.keys() == cells.keys(), f"{left}: mend that and start again, the others are kept")
     if study.gains:
         queries = pd.concat(c.queries(study.gains, root / "runs" / c.name) for c in cells.values())
-        gains = gains_of(queries, study.columns[0], study.gains.over, study.gains.paired)
+        gains = gains_of(queries, study.columns[0], study.gains.over)
         _write(gains, csv.with_name(f"{csv.stem}_gains.csv"))
     _write(table, csv)
     return table
