@@ -18,30 +18,22 @@ from ddid.report.subject import Subject, evenly
 
 @dataclass(frozen=True)
 class UnderAttack:
-    """A subject's queries before and after an attack."""
+    """A subject's queries before and after an attack, and the gallery they are compared with."""
 
-    subject: Subject
     images: Tensor  # the attacked queries, uint8 (Q, 3, H, W)
+    clean: Embedded
     attacked: Embedded
+    gallery: Embedded
     guides: Guides  # mean clean embeddings of all identities, the queries' own and farthest ones
 
     @classmethod
     def of(cls, subject: Subject, attack: str, plan: Plan) -> "UnderAttack":
         """Attack the queries in the subject's rows."""
         images, _ = attack_images(attack, subject, plan)
-        attacked = replace(subject.attacked, embeddings=embed(subject.embed, images))
+        clean = subject.attacked
+        attacked = replace(clean, embeddings=embed(subject.embed, images))
         guides = subject.scene("query", plan.budget, torch.Generator()).guides
-        return cls(subject, images, attacked, guides)
-
-    @property
-    def clean(self) -> Embedded:
-        """The same queries, clean."""
-        return self.subject.attacked
-
-    @property
-    def gallery(self) -> Embedded:
-        """What they are compared with."""
-        return self.subject.gallery
+        return cls(images, clean, attacked, subject.gallery, guides)
 
     def similarities(self) -> pd.DataFrame:
         """Cosine similarity to the own identity, the nearest other, and the farthest if clean."""
@@ -64,7 +56,7 @@ class Projection:
     rows: np.ndarray
 
 
-def project(under: UnderAttack, seed: int = 0, neighbors: int = 15, most: int = 2000) -> Projection:
+def project(under: UnderAttack, seed: int, neighbors: int = 15, most: int = 2000) -> Projection:
     """Project the embeddings of one model onto a plane by UMAP. The map is fitted on clean queries
     and at most `most` evenly spaced gallery images and then kept: attacked images are placed on it,
     as a deployed system would see them [ours: a joint fit would let the attack redraw the map]."""

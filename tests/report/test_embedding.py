@@ -44,7 +44,7 @@ def test_an_attack_moves_queries_away_from_their_identity_and_nothing_else(under
 
 def test_a_query_moves_alike_whoever_else_is_attacked(under, subject):
     few = UnderAttack.of(subject.some(3), "fna", Plan(budget=Budget(steps=5)))
-    rows = few.subject.rows
+    rows = subject.some(3).rows
     assert torch.equal(few.images, under.images[rows])
     assert torch.allclose(few.guides.far, under.guides.far[rows])
 
@@ -80,6 +80,5 @@ def test_a_map_leaves_torch_its_threads(first_map):
 
 def test_too_few_images_for_a_map_are_one_sentence(under):
     one = Embedded(under.clean.embeddings[:1], under.clean.pids[:1])
-    alone = replace(under.subject, query=one, gallery=one, rows=torch.tensor([0]))
     with pytest.raises(InputError, match="at least 4"):
-        project(replace(under, subject=alone, attacked=one))
+        project(replace(under, clean=one, attacked=one, gallery=one), seed=0)

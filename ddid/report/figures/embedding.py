@@ -57,8 +57,7 @@ def embedding_maps(
         for name, color, marker in dots
     ]
     figure.legend(handles=handles, loc="outside right center")
-    counts = {"gallery": len(places), "queries": len(query_pids)}
-    return figure, counts | {"shown": len(colors)}
+    return figure, {"gallery": len(places), "queries": len(query_pids), "shown": len(colors)}
 
 
 @paper_style
