@@ -156,16 +156,13 @@ def _content(path: Path) -> Iterator[str]:
 def instructions(code: CodeType) -> str:
     """Digest of what code does: its instructions with the names and constants they use. Comments,
     docstrings and line numbers are not among them."""
-    steps = [step.opname + _constant(_argument(code, step)) for step in dis.get_instructions(code)]
+    steps = [step.opname + _operand(code, step) for step in dis.get_instructions(code)]
     return _digest(repr((code.co_flags, code.co_varnames[: code.co_argcount], steps)).encode())
 
 
-def _argument(code: CodeType, step: dis.Instruction) -> Any:
-    """What an instruction works on; names of keywords, which `dis` before 3.13 does not know."""
-    return code.co_consts[step.arg or 0] if step.opname == "KW_NAMES" else step.argval
-
-
-def _constant(value: Any) -> str:
+def _operand(code: CodeType, step: dis.Instruction) -> str:
+    """What an instruction works on; names of keywords too, unknown to `dis` before 3.13."""
+    value = code.co_consts[step.arg or 0] if step.opname == "KW_NAMES" else step.argval
     if isinstance(value, CodeType):
         return instructions(value)
     shown = sorted(value, key=repr) if isinstance(value, frozenset) else value

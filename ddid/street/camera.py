@@ -100,11 +100,9 @@ class Camera:
     ) -> Image.Image:
         """The photograph, as RGB, that this camera takes of an ideal image."""
         image = image.convert("RGB").filter(ImageFilter.GaussianBlur(self.blur * image.width))
-        daylight, gains = (
-            np.array(c, np.float32) for c in (DOMAINS[self.domain].light, self.gains)
-        )
+        daylight = np.array(DOMAINS[self.domain].light, np.float32)
         light = np.asarray(image, np.float32) / 255 * daylight
-        light = np.clip(light * gains * brightness, 0, 1) ** self.gamma
+        light = np.clip(light * np.array(self.gains, np.float32) * brightness, 0, 1) ** self.gamma
         light = (1 - self.haze) * light + 0.55 * self.haze
         light = light + self.noise * rng.standard_normal(light.shape, np.float32)
         return Image.fromarray((np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8))

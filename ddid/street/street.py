@@ -57,10 +57,8 @@ class StreetConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = ", ".join(DOMAINS)
-        require(
-            self.domain in (*DOMAINS,), f"street: domain is one of {known}, not {self.domain!r}"
-        )
+        told = f"street: domain is one of {', '.join(DOMAINS)}, not {self.domain!r}"
+        require(self.domain in (*DOMAINS,), told)
         require_within("street", self, **LIMITS)
 
 
@@ -224,8 +222,7 @@ def _pose(
 def person_of(config: StreetConfig, person: int) -> Person:
     """The appearance of an identity, or of a stranger (`STRANGER` and above)."""
     town = DOMAINS[config.domain]
-    rng = _generator(config, _PERSON, person)
-    return sample_person(rng, town.tops, town.bottoms, town.extras)
+    return sample_person(_generator(config, _PERSON, person), town.tops, town.bottoms, town.extras)
 
 
 @lru_cache(maxsize=64)
