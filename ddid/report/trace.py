@@ -14,7 +14,7 @@ from ddid.attack import Budget
 from ddid.attack.registry import Attack, craft
 from ddid.data.images import to_uint8, to_unit
 from ddid.errors import InputError, require
-from ddid.metric.distance import Embed, normalize
+from ddid.metric.distance import normalize
 from ddid.metric.ranking import Embedded, is_match, rank
 from ddid.model import ReIDNet
 from ddid.model import embed as embed_all
@@ -55,9 +55,14 @@ class Trace:
         count = len(scene.images)
         require(count > 0, "the gallery has no image of this identity: attack the query instead")
         surrogate = rival.scene(side, budget, generator) if rival else None
-        recorder = Recorder(subject.embed)
-        attacked = craft(attack, replace(scene, embed=recorder, surrogate=surrogate), count)
-        steps = recorder.steps
+        steps: list[Tensor] = []
+
+        def watched(images: Tensor) -> Tensor:
+            if images.requires_grad and torch.is_grad_enabled():  # an attack takes a step from here
+                steps.append(to_uint8(images.detach()).cpu())
+            return subject.embed(images)
+
+        attacked = craft(attack, replace(scene, embed=watched, surrogate=surrogate), count)
         if steps and steps[0].equal(scene.images):
             steps = steps[1:]
         path = torch.stack([scene.images, *steps, attacked])
@@ -103,19 +108,6 @@ def answers_to(query: Embedded, gallery: Embedded, count: int) -> pd.DataFrame:
     columns |= {"similarity": 1 - nearest.values, "right": right[row]}
     table = pd.DataFrame({n: c.numpy() for n, c in columns.items() if c is not None})
     return table.assign(rank=table.index + 1)
-
-
-class Recorder:
-    """A model that keeps the images at which its gradient is asked: an attack's steps."""
-
-    def __init__(self, embed: Embed) -> None:
-        self.embed, self.steps = embed, list[Tensor]()
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Embed images (B, 3, H, W)."""
-        if images.requires_grad and torch.is_grad_enabled():
-            self.steps.append(to_uint8(images.detach()).cpu())
-        return self.embed(images)
 
 
 @dataclass(frozen=True)
