@@ -13,6 +13,7 @@ from ddid.errors import InputError
 from ddid.progress import progress_bars
 
 FACTORY = "PACKAGE.MODULE:FACTORY"
+SETTINGS: dict[str, Any] = {"action": "append", "default": [], "dest": "settings"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     run = command(_run, "run the six notebooks under a profile")
     run("profile", metavar="PROFILE", help="smoke, demo, bench, market, paper or a YAML file")
     run("--out", default="", metavar="DIR", help="run folder (default runs/PROFILE)")
-    _add_settings(run, "NOTEBOOK.PARAMETER=VALUE", "override one parameter; repeatable")
+    run("--set", **SETTINGS, metavar="NOTEBOOK.PARAMETER=VALUE", help="override one; repeatable")
     run("--only", nargs="+", default=[], metavar="NOTEBOOK", help="say 03 04; default all")
     run("--resume", action="store_true", help="go on with an existing run folder")
     run("--overwrite", action="store_true", help="delete what is there first")
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep("--workers", type=int, default=0, metavar="N", help="default one a core")
     sweep("--out", default="", metavar="DIR", help="default runs/STUDY")
     sweep("--csv", default="", metavar="FILE", help="table (default in DIR)")
-    _add_settings(sweep, "PARAMETER=VALUE", "overrule the study's; repeatable")
+    sweep("--set", **SETTINGS, metavar="PARAMETER=VALUE", help="overrule the study's; repeatable")
 
     audit = command(_audit, "can a model's robustness be believed?")
     audit("--model", required=True, metavar=FACTORY)
@@ -84,10 +85,6 @@ def _add_command(commands: Any, function: Callable[..., int | None], purpose: st
     new = commands.add_parser(function.__name__.strip("_"), help=purpose)
     new.set_defaults(command=function)
     return new.add_argument
-
-
-def _add_settings(add: Callable[..., Any], metavar: str, purpose: str) -> None:
-    add("--set", action="append", default=[], dest="settings", metavar=metavar, help=purpose)
 
 
 def _run(**options: Any) -> None:
@@ -138,9 +135,7 @@ def _init(folder: str) -> None:
     from ddid.notebook import copy_notebooks
 
     target = copy_notebooks(folder)
-    sys.stdout.write(
-        f"notebooks are in {target}\nnow: cd {target.parent} && ddid run demo, or jupyter lab\n"
-    )
+    print(f"notebooks are in {target}\nnow: cd {target.parent} && ddid run demo, or jupyter lab")
 
 
 def _tables() -> None:

@@ -22,19 +22,17 @@ def examine(data_root: str = "") -> list[str]:
     memory = psutil.virtual_memory().total / 2**30
     free = shutil.disk_usage(os.getcwd()).free / 2**30
     counts = [f"{name} ({len(declared_parameters(name))} parameters)" for name in notebook_names()]
-    return [
+    lines = [
         f"Python {about['python']} on {about['platform']}",
         f"{about['hardware']}, {memory:.0f} GiB of memory, {free:.0f} GiB free on disk",
         ", ".join(f"{name} {version}" for name, version in about["packages"].items()),
         f"kernel python3: {kernel}",
         f"notebooks in {NOTEBOOKS}: {', '.join(counts)}",
-        *(_data(data_root) if data_root else []),
     ]
-
-
-def _data(root: str) -> list[str]:
-    data = read_data(root, skip_broken=True, progress=progress_bars())
-    known = data.manifest.mask(data.manifest == -1)  # no camera
-    counts = known.groupby("split")[["path", "pid", "camid"]].nunique()
-    splits = [f"{s}: {c.path} images, {c.pid} ids, {c.camid} cameras" for s, c in counts.iterrows()]
-    return [f"{root}:", *(f"  {line}" for line in (*splits, *data.messages))]
+    if data_root:
+        data = read_data(data_root, skip_broken=True, progress=progress_bars())
+        known = data.manifest.mask(data.manifest == -1)  # no camera
+        sides = known.groupby("split")[["path", "pid", "camid"]].nunique().iterrows()
+        found = [f"{s}: {c.path} images, {c.pid} ids, {c.camid} cameras" for s, c in sides]
+        lines += [f"{data_root}:", *(f"  {line}" for line in (*found, *data.messages))]
+    return lines

@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -157,10 +156,8 @@ def serve(run: str | Path, port: int = 8866, *, browser: bool = True) -> None:
     models = root / "03_adversarial_meta_training" / "models"
     require(models.is_dir(), f"{models} is missing: give the folder of a run, such as runs/demo")
     require(0 < port < 2**16, f"port is {port}: give a number from 1 to 65535")
-    sys.stdout.write(
-        f"explorer of {root}: http://localhost:{port}/, on this machine only (Ctrl-C ends it)\n"
-    )
-    sys.stdout.flush()
+    where = f"http://localhost:{port}/, on this machine only (Ctrl-C ends it)"
+    print(f"explorer of {root}: {where}", flush=True)
     cells = [
         nbformat.v4.new_markdown_cell(f"# Attack explorer: {root.name}\n\n{LEGEND}"),
         nbformat.v4.new_code_cell(PAGE.format(root=str(root))),

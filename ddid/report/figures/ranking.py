@@ -6,15 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from ddid.report.figures.style import (
-    NEUTRAL,
-    RIGHT,
-    WRONG,
-    Drawn,
-    new_figure,
-    paper_style,
-    show_image,
-)
+from ddid.report.figures import style
+from ddid.report.figures.style import Drawn, new_figure, paper_style, show_image
 
 
 @dataclass(frozen=True)
@@ -73,8 +66,8 @@ def _lists(rows: Sequence[Answers], above: int = 0) -> Figure:
         line[0].set_ylabel(row.label, fontsize=7)
         for place, (cell, right) in enumerate(zip(line[1:], row.right, strict=False)):
             cell.set_axis_on()
-            mark, frame = ("✓", RIGHT) if right else ("✗", WRONG)
-            mark, frame = (mark, frame) if row.judged else ("", NEUTRAL)
+            mark, frame = ("✓", style.RIGHT) if right else ("✗", style.WRONG)
+            mark, frame = (mark, frame) if row.judged else ("", style.NEUTRAL)
             show_image(cell, row.gallery[place], f"{place + 1} {mark}", frame)
             cell.set_xlabel("".join(row.notes[place : place + 1]), fontsize=6)
     return figure
