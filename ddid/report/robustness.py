@@ -15,7 +15,6 @@ from ddid.attack.registry import Attack, craft
 from ddid.errors import require
 from ddid.files import read_json, write_json
 from ddid.identity import identity, instructions
-from ddid.metric.distance import Embed
 from ddid.metric.ranking import Ranking, rank
 from ddid.model import embed as embed_all
 from ddid.progress import Progress
@@ -62,18 +61,13 @@ class Robustness:
         """Metrics in percent by attack: mAP, rank1, ..., and the per-identity spread; "unseen" is
         the mean over the attacks of that family, on the queries that all of them were asked."""
         scores = {n: {**found.summary(), **found.spread()} for n, found in self.rankings.items()}
-        if unseen := self.unseen():
-            means = pd.DataFrame([{**f.summary(), **f.spread()} for f in unseen.values()]).mean()
+        if names := [name for name in attack_names("unseen") if name in self.rankings]:
+            rows, counts = torch.cat([self.rows[n] for n in names]).unique(return_counts=True)
+            shared = rows[counts == len(names)]
+            parts = [self.rankings[n][torch.isin(self.rows[n], shared)] for n in names]
+            means = pd.DataFrame([{**part.summary(), **part.spread()} for part in parts]).mean()
             scores["unseen"] = {str(metric): float(value) for metric, value in means.items()}
         return scores
-
-    def unseen(self) -> dict[str, Ranking]:
-        """By name, the attacks of that family on the queries that all of them were asked."""
-        names = [name for name in attack_names("unseen") if name in self.rankings]
-        asked = [set(self.rows[name].tolist()) for name in names]
-        shared = set.intersection(*asked) if asked else set()
-        kept = {n: [row in shared for row in self.rows[n].tolist()] for n in names}
-        return {name: self.rankings[name][torch.tensor(kept[name])] for name in names}
 
     def table(self) -> pd.DataFrame:
         """One line per attack, one column per metric, percent with one decimal."""
@@ -121,7 +115,7 @@ def evaluate(
         part = few if entry.dear else every
         asked = replace(subject, rows=subject.rows[part])
         key = key_of(entry, asked, plan, surrogate)
-        stored = read_json(path) if path.exists() else {}
+        stored = read_json(path, {})
         digest = stored.pop("digest", "")
         if stored.get("key") != key or digest != identity(result=stored):
             tell = staged(progress, f"{subject.name}, {plan.budget}", stage, len(plan.attacks))
@@ -170,40 +164,29 @@ def attack_images(
 ) -> tuple[Tensor, dict[str, float]]:
     """Attacked queries (uint8), and what one cost."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {plan.seed}".encode()))
-    given, counter = ("query", plan.budget_of(name), generator), Counter(subject.embed)
+    given, spent = ("query", plan.budget_of(name), generator), {"embeddings": 0, "gradients": 0}
+
+    def counted(images: Tensor) -> Tensor:
+        found = subject.embed(images)
+        spent["embeddings"] += len(images)
+        spent["gradients"] += len(images) if found.requires_grad and torch.is_grad_enabled() else 0
+        return found
+
     other = replace(surrogate, rows=subject.rows).scene(*given) if surrogate else None
-    scene = replace(subject.scene(*given), embed=counter, surrogate=other)
+    scene = replace(subject.scene(*given), embed=counted, surrogate=other)
     attacked = craft(find_attack(name), scene, BATCH, progress)
     pairs = zip(attacked.split(BATCH), scene.images.split(BATCH), strict=True)
     return attacked, {
-        "embeddings": counter.embeddings / len(attacked),
-        "gradients": counter.gradients / len(attacked),
+        **{what: count / len(attacked) for what, count in spent.items()},
         "largest_change": max(int((a.int() - b.int()).abs().max()) for a, b in pairs),
     }
 
 
-class Counter:
-    """A model that counts the images it embeds, and those a gradient is taken of."""
-
-    def __init__(self, embed: Embed) -> None:
-        self.embed, self.embeddings, self.gradients = embed, 0, 0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Embed images (B, 3, H, W)."""
-        found = self.embed(images)
-        self.embeddings += len(images)
-        self.gradients += len(images) if found.requires_grad and torch.is_grad_enabled() else 0
-        return found
-
-
 def worst_case(rankings: Sequence[Ranking]) -> Ranking:
     """Score each query by whatever hurt it most: lowest AP and INP, latest first right answer."""
-    return replace(
-        rankings[0],
-        ap=torch.stack([ranking.ap for ranking in rankings]).amin(0),
-        inp=torch.stack([ranking.inp for ranking in rankings]).amin(0),
-        first_rank=torch.stack([ranking.first_rank for ranking in rankings]).amax(0),
-    )
+    parts = ("ap", "inp", "first_rank")
+    ap, inp, first = (torch.stack([getattr(r, part) for r in rankings]) for part in parts)
+    return replace(rankings[0], ap=ap.amin(0), inp=inp.amin(0), first_rank=first.amax(0))
 
 
 def as_ranking(queries: dict[str, list[float]], clean: Ranking, part: Tensor) -> Ranking:
@@ -221,6 +204,6 @@ def key_of(entry: Attack, subject: Subject, plan: Plan, surrogate: Subject | Non
     return identity(
         models=[(model.query, model.gallery, model.slopes()) for model in models],
         attacked=(subject.rows, subject.images("query"), plan.budget_of(entry.name), plan.seed),
-        code=(entry.craft, entry.whole, entry.bounded, craft, Subject.scene, Counter, rank),
+        code=(entry.craft, entry.whole, entry.bounded, craft, Subject.scene, rank),
         scene=(instructions(attack_images.__code__), embed_all, BATCH),  # it reaches all attacks
     )
