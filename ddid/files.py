@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HOST = re.sub(r"\W", "", platform.node())
-LOCK, OWNER = ".lock", ".owner.json"
+LOCK, OWNER = ".lock", ".owner.json"  # the latter: `pid`, `host` and `since` of who holds a folder
 
 
 @contextmanager
@@ -91,9 +91,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Names and values of a JSON file; InputError if it is missing or holds something else."""
+def read_json(path: str | Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Names and values of a JSON file; `missing` if there is none. InputError: there is neither, or
+    the file holds something else."""
     path = Path(path)
+    if missing is not None and not path.is_file():
+        return missing
     require(path.is_file(), f"no file {path}: run the step that writes it first")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -126,13 +129,7 @@ def lock(folder: str | Path) -> Iterator[None]:
             finally:
                 (folder / OWNER).unlink(missing_ok=True)
     except Timeout as error:
-        holder = owner(folder)
+        holder = read_json(folder / OWNER, {})
         who = "process {pid} on {host} since {since}".format(**holder) if holder else "another"
-        raise InputError(
-            f"{folder} is in use by {who}: wait for its end, stop it, or choose another --out"
-        ) from error
-
-
-def owner(folder: Path) -> dict[str, Any]:
-    """Who said last that the folder is theirs: `pid`, `host` and `since`; empty if nobody does."""
-    return read_json(folder / OWNER) if (folder / OWNER).is_file() else {}
+        told = f"{folder} is in use by {who}: wait for its end, stop it, or choose another --out"
+        raise InputError(told) from error

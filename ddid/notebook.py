@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from ddid.errors import InputError, require
-from ddid.files import from_here, lock, owner, read_json, write_figure, write_json
+from ddid.files import OWNER, from_here, lock, read_json, write_figure, write_json
 from ddid.progress import Progress, progress_bars, progress_told
 
 if TYPE_CHECKING:
@@ -87,9 +87,8 @@ def declared_parameters(notebook: str) -> dict[str, Literal]:
             values[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
         except (AttributeError, ValueError) as error:
             line = ast.unparse(node).splitlines()[0]
-            raise InputError(
-                f"{path}: `{line}` is not `name = literal`; parameters are literals, one a line"
-            ) from error
+            told = f"{path}: `{line}` is not `name = literal`; parameters are literals, one a line"
+            raise InputError(told) from error
     return values
 
 
@@ -97,7 +96,11 @@ def check_parameters(notebook: str, given: Mapping[str, Any]) -> dict[str, Liter
     """The declared parameters of `notebook` with `given` values, names and types checked; a name
     that another notebook declares is left out (profiles serve all notebooks at once)."""
     declared = declared_parameters(notebook)
-    _check_names(given.keys() - declared.keys())
+    if unknown := given.keys() - declared.keys():
+        known = {name for other in notebook_names() for name in declared_parameters(other)}
+        for name in sorted(unknown - known):
+            hint = did_you_mean(name, known)
+            raise InputError(f"unknown parameter `{name}`: no notebook takes it; {hint}")
     strict = ConfigDict(strict=True, allow_inf_nan=False, protected_namespaces=())
     fields: dict[str, Any] = {name: (_type(value), value) for name, value in declared.items()}
     model = create_model("Parameters", __config__=strict, **fields)
@@ -112,15 +115,6 @@ def check_parameters(notebook: str, given: Mapping[str, Any]) -> dict[str, Liter
             f"parameter `{name}` of {notebook} is {given[name]!r}: {wrong['msg'].lower()}, "
             f"such as {declared[name]!r}{hint}"
         ) from error
-
-
-def _check_names(unknown: set[str]) -> None:
-    if not unknown:
-        return
-    known = {name for notebook in notebook_names() for name in declared_parameters(notebook)}
-    for name in sorted(unknown - known):
-        hint = did_you_mean(name, known)
-        raise InputError(f"unknown parameter `{name}`: no notebook takes it; {hint}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -172,7 +166,7 @@ class Run:
     def record(self, **metrics: Any) -> None:
         """Add what only the seed determines to this notebook's `metrics.json` and to the run's."""
         own = self.folder / "metrics.json"
-        write_json(own, (read_json(own) if own.exists() else {}) | metrics)
+        write_json(own, read_json(own, {}) | metrics)
         collect_metrics(self.root)
 
     def save_figure(self, figure: "Figure", name: str) -> "Image":
@@ -190,7 +184,7 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
     names = declared_parameters(notebook).keys() | injected_names(namespace.get("In", []))
     values = check_parameters(notebook, {n: namespace[n] for n in names if n in namespace})
     root = resolve(str(values["out"]))
-    if owner(root).get("pid") == os.getppid():
+    if read_json(root / OWNER, {}).get("pid") == os.getppid():
         progress = progress_told(root / TOLD)  # a run holds the folder, and started this kernel
     else:
         progress = progress_bars()

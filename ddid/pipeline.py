@@ -42,10 +42,8 @@ def run_profile(
     names of notebooks, none for all. A folder that is not empty wants `resume`, which keeps what
     stands, or `overwrite`, which deletes the folders of an earlier run's notebooks, or of `only`.
     """
-    require(
-        not (resume and overwrite),
-        "--resume keeps what an earlier run wrote, --overwrite deletes it: give one of the two",
-    )
+    told = "--resume keeps what an earlier run wrote, --overwrite deletes it: give one of the two"
+    require(not (resume and overwrite), told)
     root = from_here(out) if out else resolve(f"runs/{Path(profile).stem}")
     plans = plan_run(profile, root, settings, only)
     with lock(root):
@@ -57,12 +55,10 @@ def run_profile(
 
 def _make_way(root: Path, only: Sequence[str], *, resume: bool, overwrite: bool) -> None:
     occupied = any(path.name[0] != "." for path in root.iterdir())
-    require(
-        resume or overwrite or bool(only) or not occupied,
-        f"{root} is not empty: add --resume to go on, --overwrite, or choose another --out",
-    )
+    told = f"{root} is not empty: add --resume to go on, --overwrite, or choose another --out"
+    require(resume or overwrite or bool(only) or not occupied, told)
     if occupied and overwrite:
-        ours = [folder for folder in root.glob("[0-9][0-9]_*") if _state(folder)]
+        ours = [folder for folder in root.glob("[0-9][0-9]_*") if read_json(folder / STATE, {})]
         require(bool(ours), f"{root} holds no run of ddid: empty it or choose another --out")
         for folder in ours:
             if not only or folder.name in only:
@@ -86,7 +82,7 @@ def run_notebooks(plans: Plans, root: Path, console: TextIO | None = None) -> No
             found = _written_before(root, notebook, parameters)
             stands = identity(own=_own(path, parameters), before=found)
             state = {"identity": stands, "settings": _settings(parameters), "finished": True}
-            earlier = _state(root / notebook)
+            earlier = read_json(root / notebook / STATE, {})
             if state.items() <= earlier.items() and earlier.get("wrote") == _wrote(root / notebook):
                 say(f"{title}: already done\n")
                 continue
@@ -182,10 +178,6 @@ def _settings(parameters: Mapping[str, Any]) -> str:
     return identity(**{n: v for n, v in parameters.items() if n not in ("out", "seed")})
 
 
-def _state(folder: Path) -> dict[str, Any]:
-    return read_json(folder / STATE) if (folder / STATE).is_file() else {}
-
-
 class _Clock:
     """How far a run is, and how long the rest takes, as far as earlier runs tell."""
 
@@ -215,7 +207,8 @@ def _seconds(root: Path, notebook: str, parameters: Mapping[str, Any]) -> float 
     """How long a notebook took under these settings, here or in a run folder beside this one, or
     else how long it says that the profile `demo` takes, if these are its settings."""
     wanted, name = _settings(parameters), Path(notebook).stem
-    for state in map(_state, [root / name, *root.parent.glob(f"*/{name}")]):
+    for folder in (root / name, *root.parent.glob(f"*/{name}")):
+        state = read_json(folder / STATE, {})
         if state.get("settings") == wanted and "seconds" in state:
             return state["seconds"]
     text = notebook_path(notebook).read_text(encoding="utf-8")
