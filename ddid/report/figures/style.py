@@ -9,24 +9,19 @@ from inspect import cleandoc
 from textwrap import fill
 from typing import Any, ParamSpec
 
-import matplotlib
 import numpy as np
 import seaborn
-import torch
 from cycler import cycler
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
-
-from ddid.data.images import to_uint8
 
 P = ParamSpec("P")
 Drawn = tuple[Figure, dict[str, Any]]
 """A figure, and the numbers its caption names."""
 
-PALETTE = [to_rgb(color) for color in seaborn.color_palette("colorblind")]
+PALETTE = list(seaborn.color_palette("colorblind"))
 CLEAN, ATTACKED, RIGHT, WRONG = PALETTE[:4]
 NEUTRAL = (0.45, 0.45, 0.45)
 LETTERS_PER_INCH = 19  # of a caption
@@ -61,7 +56,7 @@ def paper_style(draw: Callable[P, Drawn]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(STYLE):
+        with pyplot.rc_context(STYLE):
             figure, numbers = draw(*args, **kwargs)
             lines = fill(caption.format(**numbers), round(LETTERS_PER_INCH * figure.get_figwidth()))
             figure.text(0.01, -0.02, lines, va="top", fontsize=7, color="0.25")
@@ -81,9 +76,8 @@ def new_figure(
 
 
 def pictures(images: Tensor) -> np.ndarray:
-    """Images (B, 3, H, W), uint8 or float in [0, 1], as the uint8 (B, H, W, 3) matplotlib draws."""
-    pixels = images if images.dtype == torch.uint8 else to_uint8(images)
-    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+    """Images, uint8 (B, 3, H, W), as the (B, H, W, 3) that matplotlib draws."""
+    return images.permute(0, 2, 3, 1).cpu().numpy()
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str = "", frame: Any = None) -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 import seaborn
 from torch import Tensor
 
+from ddid.data.images import to_uint8
 from ddid.report.figures import style
 from ddid.report.figures.style import Drawn, new_figure, paper_style
 
@@ -68,7 +69,7 @@ def extension_panel(
     for (title, image), (picture, ax) in zip(images.items(), axes.T, strict=True):
         moved = f"\nmoved ≤ {255 * float((image - clean).abs().max()):.0f}/255"
         above = title + moved * (image is not clean)
-        style.show_image(picture, style.pictures(image[None])[0], above)
+        style.show_image(picture, style.pictures(to_uint8(image[None]))[0], above)
         heights = targets[title].tolist()
         bars = ax.bar(classes, heights, color=style.PALETTE[: len(classes)])
         ax.bar_label(bars, [f"{height:.3f}" for height in heights], fontsize=6.5, padding=1)
