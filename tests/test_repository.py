@@ -174,6 +174,7 @@ def test_profiles_name_real_parameters_of_the_right_type(path):
     from ddid.notebook import check_parameters, notebook_names
 
     profile = yaml.safe_load(path.read_text())
+    profile = {name: value for name, value in profile.items() if value is not None}  # to be given
     for notebook in notebook_names():
         assert check_parameters(notebook, profile)["out"] == profile["out"]
 
