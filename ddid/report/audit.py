@@ -76,7 +76,7 @@ def audit(
     plan = replace(plan, attacks=names)
     rival = surrogate or random_surrogate(subject)
     found = evaluate(subject, folder / "attacks", plan, rival, progress)
-    part, asked = subject.some(few), subject.some(min(few, PROBED))
+    part, asked = subject.some(few), subject.some(min(few or PROBED, PROBED))
     alone = replace(plan, attacks=("fna",))
     budgets = sweep_budgets(plan.budget, levels)
     curves = sweep(part, folder / "curves", alone, budgets, progress)

@@ -16,6 +16,7 @@ from ddid.attack.objectives import fna, guides_within
 from ddid.attack.pgd import pgd
 from ddid.data.images import to_unit
 from ddid.errors import InputError
+from ddid.report import audit as module
 from ddid.report import robustness
 from ddid.report.audit import (
     AUDIT_ATTACKS,
@@ -217,6 +218,16 @@ def test_an_interrupted_audit_ends_with_the_same_bytes(subject, tmp_path):
 def test_an_audit_without_a_budget_is_refused(subject, tmp_path):
     with pytest.raises(InputError, match="an eps above 0"):
         audit(subject, tmp_path, Plan(budget=Budget(eps=0)))
+
+
+def test_probes_ask_few_queries_even_where_the_curves_ask_all(subject, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "PROBED", 3)
+    monkeypatch.setattr(module, "question", lambda scene: asked.append(len(scene.images)) or [])
+    audit(
+        subject, tmp_path, Plan(attacks=(), budget=Budget(queries=4, steps=1)), few=0, levels=(8,)
+    )
+    assert asked == [3]
 
 
 def test_every_verdict_has_evidence(subject, tmp_path):
