@@ -5,13 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddid.attack.budget import Budget, projection, random_start, row_size, uniform, where_rows
+from ddid.attack.budget import Budget, projection, row_size, uniform, where_rows
 from ddid.attack.objectives import Objective
 from ddid.metric.distance import Embed
 
 Value = Callable[[Tensor], Tensor]
 """A point (B, ...), images or other parameters, to one value per element (B,)."""
-
 
 Ascent = Callable[[Value, Tensor, Tensor, Budget, torch.Generator], Tensor]
 """Climbs a value from a start in the budget's ball around images."""
@@ -72,31 +71,6 @@ def checkpoints(steps: int) -> set[int]:
         gap = max(gap - 0.03, 0.06)
         places.append(places[-1] + gap)
     return {int(place * steps) for place in places[1:-1]} - {0}
-
-
-def pgd(
-    embed: Embed,
-    images: Tensor,
-    objective: Objective,
-    budget: Budget,
-    generator: torch.Generator | None = None,
-    ascent: Ascent = plain_ascent,
-) -> Tensor:
-    """Raise `objective` of the embeddings of float `images` (B, 3, H, W) in [0, 1].
-
-    Returns images in [0, 1], at most `budget.eps` away: the best of all restarts for each. The
-    first starts at the clean image unless the budget says random. The model's mode is left as
-    found and nothing waits for the device. Without a `generator` the random parts use seed 0.
-    """
-    generator = generator or torch.Generator(images.device).manual_seed(0)
-    value, best = valued(embed, objective), images
-    for restart in range(budget.restarts):
-        is_random = restart > 0 or budget.random_start
-        start = random_start(images, budget, generator) if is_random else images
-        point = ascent(value, start, images, budget, generator)
-        with torch.no_grad():
-            best = where_rows(value(point) > value(best), point, best) if restart else point
-    return best
 
 
 def valued(embed: Embed, objective: Objective) -> Value:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddid.attack.budget import Budget
+from ddid.attack.budget import Budget, random_start, where_rows
 from ddid.attack.objectives import Guides, Objective, find_guides, guides_within
-from ddid.attack.pgd import Ascent, pgd, plain_ascent
+from ddid.attack.pgd import Ascent, plain_ascent, valued
 from ddid.data.images import to_unit
 from ddid.metric.distance import Embed
 from ddid.metric.ranking import Embedded
@@ -43,8 +43,18 @@ class Scene:
         return find_guides(clean, self.pids, self.references)
 
     def pgd(self, objective: Objective, ascent: Ascent = plain_ascent) -> Tensor:
-        """The images after raising `objective` of their embeddings within the budget."""
-        return pgd(self.embed, self.images, objective, self.budget, self.generator, ascent)
+        """The float images after raising `objective` of their embeddings: in [0, 1], at most
+        `budget.eps` away, the best of all restarts for each. The first starts at the clean image
+        unless the budget says random. The model's mode is left as found and nothing waits."""
+        images, budget, generator = self.images, self.budget, self.generator
+        value, best = valued(self.embed, objective), images
+        for restart in range(budget.restarts):
+            is_random = restart > 0 or budget.random_start
+            start = random_start(images, budget, generator) if is_random else images
+            point = ascent(value, start, images, budget, generator)
+            with torch.no_grad():
+                best = where_rows(value(point) > value(best), point, best) if restart else point
+        return best
 
     def spending(self, **changes: Any) -> "Scene":
         """The same scene with another budget."""

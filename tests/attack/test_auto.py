@@ -5,17 +5,19 @@ import torch
 
 from ddid.attack.budget import Budget
 from ddid.attack.objectives import fna, misrank
-from ddid.attack.pgd import auto_ascent, checkpoints, pgd
+from ddid.attack.pgd import auto_ascent, checkpoints, plain_ascent
+from ddid.attack.scene import Scene
 
 
-def auto_pgd(net, images, value, budget, source):
-    return pgd(net, images, value, budget, source, auto_ascent)
+def climbed(net, images, value, budget, source, ascent=auto_ascent):
+    pids = torch.arange(len(images))
+    return Scene(net, images, pids, budget, source).pgd(value, ascent)
 
 
 @pytest.mark.parametrize("objective", [fna, misrank])
 def test_it_climbs_inside_the_budget(net, images, guides, objective):
     value, budget = objective(guides), Budget(steps=12)
-    attacked = auto_pgd(net, images, value, budget, torch.Generator())
+    attacked = climbed(net, images, value, budget, torch.Generator())
     assert float((attacked - images).abs().max()) <= budget.eps + 1e-6
     assert float(attacked.min()) >= 0
     assert float(attacked.max()) <= 1
@@ -25,13 +27,12 @@ def test_it_climbs_inside_the_budget(net, images, guides, objective):
 def test_more_steps_and_restarts_never_lower_the_value(net, images, guides):
     value, source = fna(guides), torch.Generator().manual_seed(0)
     found = [
-        value(net(auto_pgd(net, images, value, Budget(steps=steps), source)))
-        for steps in (1, 4, 20)
+        value(net(climbed(net, images, value, Budget(steps=steps), source))) for steps in (1, 4, 20)
     ]
     assert bool((found[1] >= found[0] - 1e-5).all())
     assert bool((found[2] >= found[1] - 1e-5).all())
     single, several = (
-        value(net(auto_pgd(net, images, value, Budget(steps=4, restarts=count), source)))
+        value(net(climbed(net, images, value, Budget(steps=4, restarts=count), source)))
         for count in (1, 4)
     )
     assert bool((several >= single).all())
@@ -39,9 +40,11 @@ def test_more_steps_and_restarts_never_lower_the_value(net, images, guides):
 
 def test_it_needs_no_step_size_where_the_plain_ascent_is_lost(net, images, guides):
     value, budget = fna(guides), Budget(steps=20)
-    auto = value(net(auto_pgd(net, images, value, budget, torch.Generator())))
+    auto = value(net(climbed(net, images, value, budget, torch.Generator())))
     for step in (0.1 / 255, 64 / 255):
-        plain = pgd(net, images, value, replace(budget, step=step))
+        plain = climbed(
+            net, images, value, replace(budget, step=step), torch.Generator(), plain_ascent
+        )
         assert float((auto - value(net(plain))).detach().mean()) > 0
 
 

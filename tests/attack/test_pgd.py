@@ -8,8 +8,15 @@ from torch import nn
 
 from ddid.attack.budget import Budget, check_images, random_start
 from ddid.attack.objectives import fna, ifgsm, sma
-from ddid.attack.pgd import pgd, value_and_grad
+from ddid.attack.pgd import value_and_grad
+from ddid.attack.scene import Scene
 from ddid.errors import InputError
+
+
+def pgd(net, images, objective, budget, seed=0):
+    source = torch.Generator().manual_seed(seed)
+    return Scene(net, images, torch.arange(len(images)), budget, source).pgd(objective)
+
 
 BUDGETS = [Budget(), Budget(random_start=True), Budget(momentum=1.0)]
 
@@ -80,12 +87,9 @@ def test_weights_and_mode_stay_as_found(images, guides):
 def test_attack_works_under_no_grad_and_repeats_with_one_seed(net, images, guides):
     budget = Budget(random_start=True)
     with torch.no_grad():
-        first, second = (
-            pgd(net, images, sma(guides), budget, torch.Generator().manual_seed(4))
-            for _ in range(2)
-        )
+        first, second = (pgd(net, images, sma(guides), budget, seed=4) for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
-    other = pgd(net, images, sma(guides), budget, torch.Generator().manual_seed(5))
+    other = pgd(net, images, sma(guides), budget, seed=5)
     assert not torch.equal(first, other)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ddid.attack.budget import Budget
 from ddid.attack.objectives import Guides, fna, guides_within
-from ddid.attack.pgd import pgd
+from ddid.attack.scene import Scene
 from ddid.model import ModelConfig, ReIDNet
 from tests.benchmarks.timing import Row, compare, device, largest_memory, peak_memory, row
 
@@ -36,7 +36,9 @@ def build(backbone: str) -> tuple[ReIDNet, Tensor, Guides]:
 
 def ours(net: ReIDNet, images: Tensor, guides: Guides) -> Tensor:
     """FNA, as everywhere in the kit."""
-    return pgd(net, images, fna(guides), Budget(steps=STEPS))
+    source = torch.Generator(images.device)
+    scene = Scene(net, images, guides.pids, Budget(steps=STEPS), source)
+    return scene.pgd(fna(guides))
 
 
 def bare(net: ReIDNet, images: Tensor, guides: Guides) -> None:

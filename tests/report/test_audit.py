@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from ddid.attack.budget import Budget
-from ddid.attack.objectives import fna, guides_within
-from ddid.attack.pgd import pgd
+from ddid.attack.scene import Scene
+from ddid.attack.seen import fna
 from ddid.data.images import to_unit
 from ddid.errors import InputError
 from ddid.report import audit as module
@@ -180,10 +180,10 @@ def defended(query, gallery):
     features = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.Flatten())
     net = nn.Sequential(features, nn.Linear(16 * 7 * 3, 24))
     head, images = nn.Linear(24, 13), to_unit(gallery.images)
+    budget = Budget(step=3 / 255, steps=3)
     optimizer = torch.optim.Adam([*net.parameters(), *head.parameters()], lr=3e-3)
     for _ in range(60):
-        guides = guides_within(net(images), gallery.pids)
-        attacked = pgd(net, images, fna(guides), Budget(step=3 / 255, steps=3))
+        attacked = fna(Scene(net, images, gallery.pids, budget, torch.Generator()))
         loss = nn.functional.cross_entropy(head(net(attacked)), gallery.pids)
         optimizer.zero_grad()
         loss.backward()

@@ -1,12 +1,12 @@
 """What DDID is compared with: no defence, and others' defences over the same loop."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddid.attack.pgd import pgd
 from ddid.attack.scene import Scene
 from ddid.attack.seen import fna, ifgsm, sma
 from ddid.defense.losses import Batch, Terms, identity_terms
@@ -37,7 +37,7 @@ def pgd_on_logits(scene: Scene) -> Tensor:
     def surprise(values: Tensor) -> Tensor:
         return functional.cross_entropy(values, scene.pids, reduction="none")
 
-    return pgd(logits, scene.images, surprise, scene.budget, scene.generator)
+    return replace(scene, embed=logits).pgd(surprise)
 
 
 def trade_off(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
