@@ -33,11 +33,10 @@ class Known:
     def of(cls, scene: Scene) -> "Known":
         """What one batch of queries meets; InputError where the gallery itself is attacked."""
         gallery = scene.gallery
-        if gallery is None:
+        if gallery is None or scene.camids is None:
             raise InputError("an attack that knows the gallery changes queries: give side='query'")
         features = normalize(gallery.embeddings)
-        pids = scene.pids.to(features.device)[:, None]
-        camids = None if scene.camids is None else scene.camids.to(features.device)[:, None]
+        pids, camids = (x.to(features.device)[:, None] for x in (scene.pids, scene.camids))
         right = is_match(gallery.pids, gallery.camids, pids, camids)
         rows = right.float().topk(most_right(right), dim=1).indices
         return cls(features, right, gallery.pids != pids, rows)

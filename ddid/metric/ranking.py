@@ -6,7 +6,7 @@ the mean precision at the right answers (not the trapezoidal variant); a query w
 out. Ties count against the model [ours: or one that maps all images to one point looks good].
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -28,29 +28,26 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Embedded:
-    """Images as a metric sees them: embeddings (N, D), pids (N,), camids (N,) or None (unknown)."""
+    """Images as a metric sees them: embeddings (N, D), pids and camids (N,), -1 = unknown."""
 
     embeddings: Tensor
     pids: Tensor
-    camids: Tensor | None = None
+    camids: Tensor
 
     def __post_init__(self) -> None:
         check_embeddings(self.embeddings, "given")
         count = len(self.embeddings)
-        given = {"pids": self.pids} | ({} if self.camids is None else {"camids": self.camids})
-        for name, labels in given.items():
+        for name, labels in (("pids", self.pids), ("camids", self.camids)):
             whole = isinstance(labels, Tensor) and not labels.is_floating_point()
             fits = whole and labels.shape == (count,)
             require(fits, f"{name} do not fit {count} embeddings: give one whole number each, (N,)")
 
     def to(self, device: torch.device) -> "Embedded":
         """Move everything to one device."""
-        camids = None if self.camids is None else self.camids.to(device)
-        return Embedded(self.embeddings.to(device), self.pids.to(device), camids)
+        return Embedded(*(part.to(device) for part in vars(self).values()))
 
     def __getitem__(self, index: Tensor | slice) -> "Embedded":
-        camids = None if self.camids is None else self.camids[index]
-        return Embedded(self.embeddings[index], self.pids[index], camids)
+        return Embedded(*(part[index] for part in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class Ranking:
 
     def __getitem__(self, index: Tensor) -> "Ranking":
         """The same of some queries."""
-        return Ranking(*(getattr(self, part.name)[index] for part in fields(self)))
+        return Ranking(*(part[index] for part in vars(self).values()))
 
     def summary(self) -> dict[str, float]:
         """Mean AP, mean INP and Rank-1, -5, -10 over the valid queries, in percent."""
@@ -98,13 +95,10 @@ class Ranking:
         }
 
 
-def is_match(pids: Tensor, camids: Tensor | None, own: Tensor, cameras: Tensor | None) -> Tensor:
+def is_match(pids: Tensor, camids: Tensor, own: Tensor, cameras: Tensor) -> Tensor:
     """Whether gallery images (pids, camids) are right answers to queries (own, cameras), broadcast:
-    the same identity, no distractor, another camera, as an unknown one is (-1; None: all)."""
-    same = (pids == own) & (own != 0)
-    if camids is None or cameras is None:
-        return same
-    return same & ((camids != cameras) | (cameras < 0))
+    the same identity, no distractor, another camera, as an unknown one (-1) is."""
+    return (pids == own) & (own != 0) & ((camids != cameras) | (cameras < 0))
 
 
 def has_matches(query: Labelled, gallery: Labelled) -> bool:
@@ -151,9 +145,8 @@ def right_answers(
     stop = torch.searchsorted(pids, query.pids, right=True)
     place = first[:, None] + torch.arange(int((stop - first).max()), device=first.device)
     found = order[place.minimum((stop - 1).clamp_min(0)[:, None])]
-    cameras = None if query.camids is None else query.camids[:, None]
-    camids = None if gallery.camids is None else gallery.camids[found]
-    right = is_match(gallery.pids[found], camids, query.pids[:, None], cameras)
+    own, cameras = query.pids[:, None], query.camids[:, None]
+    right = is_match(gallery.pids[found], gallery.camids[found], own, cameras)
     return found, right & (place < stop[:, None])
 
 

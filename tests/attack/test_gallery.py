@@ -28,7 +28,7 @@ def scene(net, images, pids):
     camids = torch.randint(-1, 3, (QUERIES,), generator=source)
     budget, parts = Budget(steps=15, restarts=2), {"clean": clean, "camids": camids}
     scene = Scene(net, images, pids, budget, source, gallery=gallery, **parts)
-    return replace(scene, references=Embedded(clean, pids))
+    return replace(scene, references=Embedded(clean, pids, camids))
 
 
 def scored(scene, embeddings):

@@ -7,9 +7,14 @@ from ddid.metric.distance import normalize
 from ddid.metric.ranking import Embedded
 
 
+def referred(features, pids):
+    """Reference images; guides do not look at cameras."""
+    return Embedded(features, pids, torch.zeros_like(pids))
+
+
 def among(features, pids):
     """Guides of images among themselves."""
-    return find_guides(features, pids, Embedded(features, pids))
+    return find_guides(features, pids, referred(features, pids))
 
 
 def test_guides_equal_their_loop_written_twin():
@@ -44,7 +49,7 @@ def test_a_training_batch_guides_itself_as_references_would():
 def test_guides_from_another_set_leave_the_own_feature_out():
     attacked, reference = torch.randn(4, 6), torch.randn(9, 6)
     pids = torch.tensor([1, 1, 2, 2])
-    guides = find_guides(attacked, pids, Embedded(reference, torch.arange(9) % 3))
+    guides = find_guides(attacked, pids, referred(reference, torch.arange(9) % 3))
     torch.testing.assert_close(guides.same[0], normalize(reference)[1::3].mean(0))
     assert guides.counts.tolist() == [3, 3, 3]
 
@@ -52,7 +57,7 @@ def test_guides_from_another_set_leave_the_own_feature_out():
 def test_an_identity_without_guides_is_named():
     with pytest.raises(InputError, match="identity 8 has no guide"):
         find_guides(
-            torch.randn(2, 6), torch.tensor([1, 8]), Embedded(torch.randn(4, 6), torch.arange(4))
+            torch.randn(2, 6), torch.tensor([1, 8]), referred(torch.randn(4, 6), torch.arange(4))
         )
 
 
@@ -64,4 +69,4 @@ def test_one_identity_is_not_enough():
 @pytest.mark.parametrize("bad", [torch.full((3, 6), torch.nan), torch.randn(3, 6, 1)])
 def test_bad_embeddings_are_refused(bad):
     with pytest.raises(InputError, match="attacked embeddings"):
-        find_guides(bad, torch.arange(3), Embedded(torch.randn(3, 6), torch.arange(3)))
+        find_guides(bad, torch.arange(3), referred(torch.randn(3, 6), torch.arange(3)))

@@ -6,7 +6,7 @@ from ddid.metric.ranking import Embedded
 
 FEATURES = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
 PIDS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])
-CLEAN = Embedded(FEATURES, PIDS)
+CLEAN = Embedded(FEATURES, PIDS, PIDS)
 
 
 def gradient(value, at):

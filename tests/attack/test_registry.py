@@ -17,8 +17,9 @@ def scene(net, images, pids):
     with torch.no_grad():
         clean = net(images)
     source = torch.Generator().manual_seed(0)
-    known = Embedded(clean, pids)
-    return Scene(net, pixels, pids, Budget(), source, clean=clean, references=known, gallery=known)
+    known = Embedded(clean, pids, torch.full_like(pids, -1))
+    parts = {"clean": clean, "references": known, "camids": known.camids, "gallery": known}
+    return Scene(net, pixels, pids, Budget(), source, **parts)
 
 
 @pytest.mark.parametrize("name", attacks())

@@ -32,7 +32,7 @@ BUDGET = Budget(steps=6, queries=40)
 def scene(net, images, pids):
     with torch.no_grad():
         clean = net(images)
-    references = Embedded(clean, pids)
+    references = Embedded(clean, pids, pids)
     source = torch.Generator().manual_seed(0)
     return Scene(net, images, pids, BUDGET, source, clean=clean, references=references)
 

@@ -25,15 +25,18 @@ def problem(seed: int) -> tuple[Embedded, Embedded]:
 
     def side(size: int, first_pid: int) -> Embedded:
         embeddings = 2.0 * integers(0, 2, size, 16) - 1
-        camids = None if seed % 10 == 9 else integers(-1, 4, size)
+        camids = torch.full((size,), -1) if seed % 10 == 9 else integers(-1, 4, size)
         return Embedded(embeddings, integers(first_pid, 8, size), camids)
 
     query, gallery = side(int(integers(3, 9)), 1), side(int(integers(30, 60)), 0)
     query.pids[0], gallery.pids[0], gallery.embeddings[0] = 1, 1, query.embeddings[0]
-    if query.camids is not None:
-        query.camids[0] = -1
+    query.camids[0] = -1
     query.pids[-1] = 99
     return query, gallery
+
+
+def unseen_by_cameras(embeddings: torch.Tensor, pids: torch.Tensor) -> Embedded:
+    return Embedded(embeddings, pids, torch.full_like(pids, -1))
 
 
 def twin(distances: list[float], query: tuple[int, int], gallery: list[tuple[int, int]]):
@@ -52,8 +55,7 @@ def twin(distances: list[float], query: tuple[int, int], gallery: list[tuple[int
 
 
 def labels(side: Embedded) -> list[tuple[int, int]]:
-    camids = torch.full_like(side.pids, -1) if side.camids is None else side.camids
-    return list(zip(side.pids.tolist(), camids.tolist(), strict=True))
+    return list(zip(side.pids.tolist(), side.camids.tolist(), strict=True))
 
 
 def test_equals_the_loop_written_twin_on_random_problems():
@@ -89,7 +91,7 @@ def test_an_identity_with_every_image_does_not_fill_the_memory(monkeypatch):
 
     monkeypatch.setattr(ranking, "right_answers", watched)
     ones = torch.ones(200, dtype=torch.int64)
-    side = Embedded(torch.randn(200, 4), ones)
+    side = unseen_by_cameras(torch.randn(200, 4), ones)
     rank(side, side, chunk=1000)
     assert largest == 1000
 
@@ -107,14 +109,15 @@ def test_the_compiled_count_equals_the_plain_one():
 def test_a_model_that_sees_one_point_gets_the_worst_of_all_orders():
     pids = torch.arange(1, 11)
     ones = torch.ones(10, 4)
-    found = rank(Embedded(ones, pids), Embedded(ones, pids))
+    side = unseen_by_cameras(ones, pids)
+    found = rank(side, side)
     assert found.summary() == {"mAP": 10, "rank1": 0, "rank5": 0, "rank10": 100, "mINP": 10}
 
 
 def test_perfect_embeddings_score_a_hundred_and_spread_nothing():
     pids = torch.arange(20) % 5 + 1
-    embeddings = torch.eye(6)[pids]
-    found = rank(Embedded(embeddings, pids), Embedded(embeddings, pids))
+    side = unseen_by_cameras(torch.eye(6)[pids], pids)
+    found = rank(side, side)
     assert set(found.summary().values()) == {100.0}
     assert found.spread() == {"std": 0.0, "worst_decile": 100.0, "rank1_std": 0.0}
 
@@ -173,6 +176,13 @@ def test_spread_is_over_identities_not_queries():
     )
 
 
+GOOD = {
+    "embeddings": torch.randn(4, 3),
+    "pids": torch.arange(1, 5),
+    "camids": torch.full((4,), -1),
+}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -181,11 +191,10 @@ def test_spread_is_over_identities_not_queries():
         ({"embeddings": torch.randn(5, 3)}, "one whole number each"),
         ({"camids": torch.zeros(2)}, "camids"),
         ({"embeddings": torch.randn(4, 7)}, "one model"),
-        ({"embeddings": torch.randn(0, 3), "pids": torch.arange(0)}, "0 queries against 4"),
+        ({name: value[:0] for name, value in GOOD.items()}, "0 queries against 4"),
         ({"pids": torch.full((4,), 77)}, "no query has a right answer"),
     ],
 )
 def test_bad_input_is_one_sentence(change, sentence):
-    good = {"embeddings": torch.randn(4, 3), "pids": torch.arange(1, 5), "camids": None}
     with pytest.raises(InputError, match=sentence):
-        rank(Embedded(**(good | change)), Embedded(**good))
+        rank(Embedded(**(GOOD | change)), Embedded(**GOOD))

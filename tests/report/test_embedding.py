@@ -6,7 +6,6 @@ import torch
 
 from ddid.attack.budget import Budget
 from ddid.errors import InputError
-from ddid.metric.ranking import Embedded
 from ddid.report.embedding import UnderAttack, project
 from ddid.report.robustness import Plan
 
@@ -79,6 +78,6 @@ def test_a_map_leaves_torch_its_threads(first_map):
 
 
 def test_too_few_images_for_a_map_are_one_sentence(under):
-    one = Embedded(under.clean.embeddings[:1], under.clean.pids[:1])
+    one = under.clean[:1]
     with pytest.raises(InputError, match="at least 4"):
         project(replace(under, clean=one, attacked=one, gallery=one), seed=0)
