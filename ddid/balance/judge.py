@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ddid.data.augment import Augment
 from ddid.data.images import ImageSet, to_unit
 from ddid.data.likeness import least_repeated, thumbnails
 from ddid.errors import require
@@ -19,7 +18,7 @@ from ddid.identity import identity
 from ddid.metric.losses import batch_hard_triplet, smooth_labels, soft_cross_entropy
 from ddid.model import ModelConfig, ReIDNet, embed, load_model, save_model
 from ddid.progress import Progress
-from ddid.training import Fit, fit, is_trained, pk_batches
+from ddid.training import Fit, augmentation, fit, is_trained, pk_batches
 
 BLIND = 0.5  # share of held-out photographs recognised below which a judge says that it cannot see
 EPOCHS = 12  # our choice: enough to be right on real images
@@ -144,7 +143,7 @@ class JudgeTask:
             self.net = ReIDNet(ModelConfig(self.classes, "resnet-tiny", height, width))
         self.modules = nn.ModuleDict({"net": self.net}).to(self.device)
         self.counted = [self.net]
-        self.augment = Augment((height, width))
+        self.augment = augmentation((height, width))
 
     def step(self, step: int, seed: int) -> dict[str, Tensor]:
         """Leave the gradient of one step."""

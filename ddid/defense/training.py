@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ddid.attack.budget import Budget
 from ddid.backbones import find_backbone
-from ddid.data.augment import Augment
 from ddid.data.images import ImageSet, to_unit
 from ddid.defense.discriminator import Discriminator
 from ddid.defense.losses import Terms
@@ -20,7 +19,7 @@ from ddid.errors import require, require_within
 from ddid.identity import identity
 from ddid.model import ModelConfig, ReIDNet, load_model, save_model
 from ddid.progress import Progress
-from ddid.training import Feed, Fit, fit, is_trained, pk_batches
+from ddid.training import Feed, Fit, augmentation, fit, is_trained, pk_batches
 
 LAYOUT = torch.channels_last  # our choice, as the network's: see `ddid.model`
 
@@ -114,7 +113,7 @@ class Defence:
         self.counted = [net] if source is None else [net, source]
         self.feed = Feed(train_set.images, self.device)
         self.labels, self.camids = train_set.labels, train_set.camids
-        self.augment = Augment((height, width))
+        self.augment = augmentation((height, width))
 
     def step(self, step: int, seed: int) -> Terms:
         """Augment and attack this process' images of a step, and collect its gradient."""

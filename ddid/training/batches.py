@@ -1,7 +1,7 @@
-"""Batches of a training set: which images, and how they come to the device."""
+"""Batches of a training set: which images, how they come to the device, and what changes there."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddid.data.images import rows_of_each
 from ddid.errors import require
@@ -50,3 +50,16 @@ class Feed:
     def __getitem__(self, rows: Tensor) -> Tensor:
         part = self.images[rows.to(self.images.device)]
         return part.pin_memory().to(self.device, non_blocking=True) if self.pinned else part
+
+
+def augmentation(size: tuple[int, int]) -> nn.Module:
+    """Random flip, pad-and-crop and erasing, each image on its own (Luo et al. 2019), so that none
+    is seen twice alike: floats (B, 3, *size) in [0, 1] → the same, by torch's global generator. The
+    padding is scaled to the image, 10 pixels at 256×128. Erased areas get noise's mean, 0.5."""
+    from kornia.augmentation import RandomCrop, RandomErasing, RandomHorizontalFlip
+
+    return nn.Sequential(
+        RandomHorizontalFlip(),
+        RandomCrop(size, padding=max(1, size[0] // 25), padding_mode="constant"),
+        RandomErasing(scale=(0.02, 0.3), ratio=(0.3, 3.3), value=0.5),
+    )

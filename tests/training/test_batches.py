@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddid.errors import InputError
-from ddid.training import Feed, pk_batches
+from ddid.training import Feed, augmentation, pk_batches
 
 LABELS = torch.tensor([0] * 9 + [1] * 4 + [2] + [3] * 6)
 
@@ -56,3 +56,22 @@ def test_pixels_that_do_not_fit_stay_on_the_host_and_come_pinned(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda part: pinned.append(part) or part)
     assert torch.equal(feed[torch.tensor([4, 1])], images[[4, 1]])
     assert len(pinned) == 1
+
+
+def test_augmentation_keeps_shape_and_range_and_follows_the_seed():
+    images = torch.rand(8, 3, 64, 32)
+    augment = augmentation((64, 32))
+    torch.manual_seed(0)
+    first = augment(images)
+    torch.manual_seed(0)
+    assert torch.equal(augment(images), first)
+    assert first.shape == images.shape
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert not torch.equal(first, images)
+
+
+def test_augmentation_adds_black_borders_and_grey_areas_alone():
+    images = torch.full((64, 3, 64, 32), 0.7)
+    out = augmentation((64, 32))(images)
+    assert {round(value, 4) for value in out.unique().tolist()} == {0.0, 0.5, 0.7}
