@@ -184,7 +184,7 @@ def corrupted(job: Job, moments: int, draw: random.Random) -> int:
     folder, harmless = job.place / f"{job.name}_clean", 0
     for _ in range(moments):
         files = [folder / name for name in job.clean]
-        files += [*folder.glob("*/state.json"), *folder.glob("decoded/*.safetensors")]
+        files += [*folder.glob("*/state.json"), *folder.glob("decoded/*.npy")]
         parent = draw.choice(sorted({path.parent for path in files}))
         path = draw.choice([path for path in files if path.parent == parent])
         was, content = path.stat(), bytearray(path.read_bytes())

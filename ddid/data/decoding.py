@@ -1,7 +1,5 @@
 """Decoding image files, and keeping what was decoded."""
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ddid.errors import InputError, require
-from ddid.files import atomic_write
+from ddid.files import atomic_write, make_folder
 from ddid.identity import identity
 from ddid.progress import Progress
 
@@ -23,7 +20,6 @@ FORMATS = ("JPEG", "PNG")  # what the layouts hold; every other decoder is a way
 LARGEST = 2**24  # pixels: 500 times a person's crop; decoding more is a fault or an attack
 DECODERS = 4  # our choice: PIL releases the interpreter lock; more threads gain nothing on a laptop
 CHUNK = 512  # images decoded ahead of the consumer
-SUM = 16  # bytes of the digest that ends a file of decoded images
 
 
 def load_images(
@@ -33,7 +29,7 @@ def load_images(
     InputError: some are missing, truncated, too large or no images: how many, the first; or too
     little memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    _needed(len(paths), size, memory, "memory")
+    _check_room(len(paths), size, memory, "memory")
     images = torch.empty((len(paths), 3, *size), dtype=torch.uint8)
     for i, pixels in enumerate(_decoded(paths, size, progress)):
         images[i] = torch.from_numpy(pixels)
@@ -44,25 +40,24 @@ def mapped_images(
     paths: Sequence[str], size: tuple[int, int], cache: Path, progress: Progress | None = None
 ) -> Tensor:
     """The same, memory-mapped from a file in `cache` that is written on first use and holds while
-    the images keep their names, sizes and times of change, and it its digest."""
-    stamp = _digest([identity(code=_decode), *map(_stat, paths)])
-    file = cache / f"{_digest([paths, size])}.safetensors"
-    if not _holds(file, stamp):
-        cache.mkdir(parents=True, exist_ok=True)
-        needed = _needed(len(paths), size, shutil.disk_usage(cache).free, "disk")
-        tensor = {"dtype": "U8", "shape": [len(paths), 3, *size], "data_offsets": [0, needed]}
-        digest = {"dtype": "U8", "shape": [SUM], "data_offsets": [needed, needed + SUM]}
-        content = {"__metadata__": {"stamp": stamp}, "images": tensor, "digest": digest}
-        header = json.dumps(content).encode()
-        found = hashlib.blake2b(header, digest_size=SUM)
+    the images keep their names, sizes and times of change, and it the content noted beside it."""
+    file = cache / f"{identity(paths=paths, size=size)}.npy"
+    note, seen = file.with_suffix(".txt"), np.array([_stat(path) for path in paths])
+
+    def mark() -> bytes:
+        return identity(code=_decode, seen=seen, pixels=file).encode()
+
+    if not (file.is_file() and note.is_file() and note.read_bytes() == mark()):
+        make_folder(cache)
+        _check_room(len(paths), size, shutil.disk_usage(cache).free, "disk")
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 3, *size)}
         with atomic_write(file) as temporary, temporary.open("wb") as stream:
-            stream.write(len(header).to_bytes(8, "little") + header)
+            np.lib.format.write_array_header_1_0(stream, header)
             for pixels in _decoded(paths, size, progress):
-                found.update(pixels.tobytes())
                 stream.write(pixels.tobytes())
-            stream.write(found.digest())
-    with safe_open(file, "pt") as found:
-        return found.get_tensor("images")
+        with atomic_write(note) as temporary:
+            temporary.write_bytes(mark())
+    return torch.from_numpy(np.load(file, mmap_mode="c"))  # what is written to it reaches no file
 
 
 def unreadable(paths: Sequence[str], progress: Progress | None = None) -> dict[str, InputError]:
@@ -112,9 +107,8 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
             require(image.width * image.height <= LARGEST, _too_large(path))
             if image.mode.startswith("I"):  # 16-bit grey, which PIL would clip to white
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            pixels = ImageOps.exif_transpose(image).convert(
-                "RGB"
-            )  # a telephone's lie on their side
+            upright = ImageOps.exif_transpose(image)  # a telephone's lie on their side
+            pixels = upright.convert("RGB")
             if pixels.size != (width, height):
                 pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
     except InputError:
@@ -144,8 +138,8 @@ def check_size(size: tuple[int, int]) -> None:
     require(whole, f"image size is {size}: give height and width in pixels, 1 to {2**13}")
 
 
-def _needed(images: int, size: tuple[int, int], there: int, where: str) -> int:
-    """Bytes of decoded images; InputError for sizes that are none, or that do not fit."""
+def _check_room(images: int, size: tuple[int, int], there: int, where: str) -> None:
+    """Raise InputError for sizes that are none, or if so many images do not fit."""
     check_size(size)
     needed = 3 * images * size[0] * size[1]
     require(
@@ -153,7 +147,6 @@ def _needed(images: int, size: tuple[int, int], there: int, where: str) -> int:
         f"{images:,} images of {size} need {needed / 2**30:.1f} GiB of {where}, of which there are "
         f"{there / 2**30:.1f}: free some, or take smaller images",
     )
-    return needed
 
 
 def _stat(path: str) -> tuple[int, int]:
@@ -162,25 +155,3 @@ def _stat(path: str) -> tuple[int, int]:
     except OSError as error:
         raise _gone(path) from error
     return found.st_size, found.st_mtime_ns
-
-
-def _holds(file: Path, stamp: str) -> bool:
-    """Whether a file is of images of this stamp, and undamaged."""
-    try:
-        with safe_open(file, "pt") as found:
-            if (found.metadata() or {}).get("stamp") != stamp:
-                return False
-    except (FileNotFoundError, SafetensorError):
-        return False
-    digest = hashlib.blake2b(digest_size=SUM)
-    with file.open("rb") as stream:
-        left = os.fstat(stream.fileno()).st_size - 8 - SUM
-        stream.seek(8)
-        while part := stream.read(min(left, 2**20)):
-            digest.update(part)
-            left -= len(part)
-        return digest.digest() == stream.read()
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

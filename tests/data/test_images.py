@@ -114,12 +114,12 @@ def test_mapped_pixels_equal_loaded_ones_and_writing_to_them_harms_nothing(pictu
     assert torch.equal(mapped_images(pictures[0], (8, 4), tmp_path), pictures[1])
 
 
-@pytest.mark.parametrize("place", [-30, -3, 20])
-def test_damaged_pixels_are_decoded_again(pictures, tmp_path, place):
+@pytest.mark.parametrize(("kind", "place"), [("npy", -30), ("npy", -3), ("npy", 20), ("txt", 5)])
+def test_damaged_pixels_are_decoded_again(pictures, tmp_path, kind, place):
     from ddid.data.decoding import mapped_images
 
     mapped_images(pictures[0], (8, 4), tmp_path / "decoded")
-    (file,) = (tmp_path / "decoded").iterdir()
+    (file,) = (tmp_path / "decoded").glob(f"*.{kind}")
     whole = file.read_bytes()
     content = bytearray(whole)
     content[place] ^= 1
