@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
@@ -89,37 +88,3 @@ def write_manifest(frame: pd.DataFrame, csv: str | Path) -> None:
     relative = [os.path.relpath(path, folder) for path in frame["path"]]
     with atomic_write(csv) as temporary:
         frame.assign(path=relative).to_csv(temporary, index=False)
-
-
-def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """Move a random `fraction` in [0, 1) of the train identities, whole, to the split `val`.
-
-    Our choice: everything is tuned on these identities, never on the test ones. Only identities
-    that `validation_sides` gives a match can be chosen: two cameras (or none known), and more
-    images than cameras; InputError if they are too few.
-    """
-    fits = type(fraction) in (int, float) and 0 <= fraction < 1
-    require(fits, f"validation share is {fraction!r}: give a number in [0, 1)")
-    require(type(seed) is int and seed >= 0, f"seed is {seed!r}: give a whole number from 0 on")
-    train = frame[(frame["split"] == "train") & (frame["pid"] > 0)]
-    seen = train.groupby("pid")["camid"].agg(["size", "nunique", "max"])
-    matched = (seen["size"] > seen["nunique"]) & ((seen["nunique"] > 1) | (seen["max"] < 0))
-    wanted = round(fraction * len(seen))
-    candidates = seen.index[matched].to_numpy(copy=True)  # an index is read-only
-    require(
-        wanted <= len(candidates),
-        f"cannot hold out {wanted} identities for validation: only {len(candidates)} train "
-        "identities have a match under another camera; lower the validation share",
-    )
-    chosen = np.random.default_rng(seed).permutation(candidates)[:wanted]
-    moved = (frame["split"] == "train") & frame["pid"].isin(chosen)
-    return frame.assign(split=frame["split"].mask(moved, "val"))
-
-
-def validation_sides(frame: pd.DataFrame) -> pd.DataFrame:
-    """The held-out identities as a test set: their first image under each camera (as Market-1501
-    does it) is the query, the rest are gallery."""
-    held = frame[(frame["split"] == "val") & (frame["origin"] == "real")]
-    held = held.sort_values("path", kind="stable")
-    first = ~held.duplicated(["pid", "camid"])
-    return held.assign(split=np.where(first, "query", "gallery"))

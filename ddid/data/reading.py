@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
+import numpy as np
 import pandas as pd
 
 from ddid.data.decoding import unreadable
 from ddid.data.images import ImageSet
 from ddid.data.layouts import layouts
-from ddid.data.manifest import check_manifest, hold_out, validation_sides
+from ddid.data.manifest import check_manifest
 from ddid.data.quality import quality
 from ddid.errors import checked, require
 from ddid.files import from_here
@@ -44,12 +45,37 @@ class Data:
         return found[0] if len(splits) == 1 else tuple(found)
 
     def hold_out(self, share: float, seed: int) -> "Data":
-        """The same with a share of the train identities in `val`, see `manifest.hold_out`."""
-        return replace(self, manifest=hold_out(self.manifest, share, seed))
+        """The same with a random `share` in [0, 1) of the train identities, whole, in `val`.
+
+        Our choice: everything is tuned on these identities, never on the test ones. Only identities
+        that `validation` gives a match can be chosen: two cameras (or none known), and more images
+        than cameras; InputError if they are too few.
+        """
+        fits = type(share) in (int, float) and 0 <= share < 1
+        require(fits, f"validation share is {share!r}: give a number in [0, 1)")
+        require(type(seed) is int and seed >= 0, f"seed is {seed!r}: give a whole number from 0 on")
+        is_train = self.manifest["split"] == "train"
+        people = self.manifest[is_train & (self.manifest["pid"] > 0)].groupby("pid")
+        seen = people["camid"].agg(["size", "nunique", "max"])
+        matched = (seen["size"] > seen["nunique"]) & ((seen["nunique"] > 1) | (seen["max"] < 0))
+        wanted = round(share * len(seen))
+        candidates = seen.index[matched].to_numpy(copy=True)  # an index is read-only
+        require(
+            wanted <= len(candidates),
+            f"cannot hold out {wanted} identities for validation: only {len(candidates)} train "
+            "identities have a match under another camera; lower the validation share",
+        )
+        chosen = np.random.default_rng(seed).permutation(candidates)[:wanted]
+        splits = self.manifest["split"].mask(is_train & self.manifest["pid"].isin(chosen), "val")
+        return replace(self, manifest=self.manifest.assign(split=splits))
 
     def validation(self) -> "Data":
-        """The held-out identities as query and gallery, to tune on instead of the test set."""
-        return replace(self, manifest=validation_sides(self.manifest))
+        """The held-out identities as query and gallery, to tune on instead of the test set: their
+        first image under each camera (as Market-1501 does it) is the query."""
+        held = self.manifest.query("split == 'val' and origin == 'real'")
+        held = held.sort_values("path", kind="stable")
+        first = ~held.duplicated(["pid", "camid"])
+        return replace(self, manifest=held.assign(split=np.where(first, "query", "gallery")))
 
 
 @checked

@@ -21,7 +21,7 @@ from PIL import Image
 from ddid.balance.plan import Thresholds, resampling_plan
 from ddid.data import Data, read_data
 from ddid.data.decoding import load_images
-from ddid.data.manifest import COLUMNS, check_manifest, hold_out
+from ddid.data.manifest import COLUMNS, check_manifest
 from ddid.metric import Embedded, has_matches, rank
 from ddid.street.street import StreetConfig, plan_shots
 from tests.refusal import told
@@ -104,7 +104,7 @@ def test_any_frame_share_threshold_and_size(rows, share, delta, size):
     good = pd.DataFrame({"path": list("abcdef"), "pid": [1, 1, 1, 2, 2, 3], "camid": [1, 1, 2] * 2})
     for manifest in (frame, check_manifest(good)):
         if manifest is not None:
-            told(lambda m=manifest: hold_out(m, share, 0))
+            told(lambda m=manifest: Data(m).hold_out(share, 0))
             told(lambda m=manifest: resampling_plan(m, Thresholds(*delta)))
             told(lambda m=manifest: Data(m).images("train", size=size))
 

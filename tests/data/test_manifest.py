@@ -1,14 +1,13 @@
 import pandas as pd
 import pytest
 
-from ddid.data import read_data
-from ddid.data.manifest import (
-    COLUMNS,
-    check_manifest,
-    hold_out,
-    write_manifest,
-)
+from ddid.data import Data, read_data
+from ddid.data.manifest import COLUMNS, check_manifest, write_manifest
 from ddid.errors import InputError
+
+
+def hold_out(frame, share, seed):
+    return Data(frame).hold_out(share, seed).manifest
 
 
 def table(identities=6, cameras=2, images=3, split="train"):
