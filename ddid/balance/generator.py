@@ -74,9 +74,14 @@ def train_generator(
     generator = started(real, config, training)
     if training.steps > 0:
         task, settings = GeneratorTask(real, generator, training, device), training.fit(device)
-        begin = generator.digest()
-        known = {"data": (real.images, real.pids, real.camids), "start": begin, "to": training}
-        key = identity(code=(GeneratorTask, fit), fit=settings, **known, **settings.in_force())
+        key = identity(
+            code=(GeneratorTask, fit),
+            data=(real.images, real.pids, real.camids),
+            start=generator.denoiser.state_dict(),
+            to=training,
+            fit=settings,
+            **settings.in_force(),
+        )
         if not is_trained(Path(folder), key):
             fit(task, settings, folder, key, progress)
         generator = load_generator(folder)

@@ -35,17 +35,15 @@ class Expert:
     def leads(self, images: Tensor, wanted: Tensor) -> Tensor:
         """By how much the wanted class' logit (N,) leads the best other one; positive: found;
         infinite for a class it does not know and has nothing to say against."""
-        parts = zip(images.split(256), wanted.split(256), strict=True)
-        return torch.cat([self._leads(*part) for part in parts])
-
-    def _leads(self, images: Tensor, wanted: Tensor) -> Tensor:
-        device = self.net.mean.device
-        logits = embed(lambda pixels: self.net(pixels.to(device), heads=True).logits.cpu(), images)
+        device, found = self.net.mean.device, []
         told = "the judge's output is no number: delete its folder and train it again"
-        require(bool(torch.isfinite(logits).all()), told)
-        own = wanted[:, None] == self.classes
-        lead = logits.where(own, -torch.inf).amax(1) - logits.where(~own, -torch.inf).amax(1)
-        return lead.where(own.any(1), torch.inf)
+        for pixels, names in zip(images.split(256), wanted.split(256), strict=True):
+            logits = embed(lambda x: self.net(x.to(device), heads=True).logits.cpu(), pixels)
+            require(bool(logits.isfinite().all()), told)
+            own = names[:, None] == self.classes
+            lead = logits.where(own, -torch.inf).amax(1) - logits.where(~own, -torch.inf).amax(1)
+            found.append(lead.where(own.any(1), torch.inf))
+        return torch.cat(found)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The generator's network: diffusers' `UNet2DModel`, told labels and shown references."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,13 +138,6 @@ class Generator(NamedTuple):
 
     denoiser: Denoiser
     config: GeneratorConfig
-
-    def digest(self) -> str:
-        """16 hexadecimal digits that change with any weight."""
-        total = hashlib.blake2b(digest_size=8)
-        for name, value in sorted(self.denoiser.state_dict().items()):
-            total.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-        return total.hexdigest()
 
 
 def save_generator(generator: Generator, folder: str | Path, notes: dict[str, Any]) -> None:

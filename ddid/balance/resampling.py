@@ -1,7 +1,6 @@
 """Phase 1: synthesise the plan, judge, retry, and balance the training set."""
 
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +23,7 @@ from ddid.identity import identity
 from ddid.progress import Progress
 from ddid.seeds import seed_of
 
+BATCH = 64  # images drawn at once
 MARK = "ddid"  # the PNG text that says what an image was made from
 
 
@@ -131,20 +131,19 @@ def synthesise(
     carries a mark of all that it depends on, generator, references, code, settings, labels and
     seed, so that images of another generator are made anew, and several machines can share one plan
     by its rows. Returns paths in its order."""
-    how = {name: value for name, value in asdict(sampling).items() if name != "batch"}
     made_by = identity(
         code=(draw_images, type(generator.denoiser.network)),
-        generator=(generator.digest(), generator.config),
+        generator=(generator.denoiser.state_dict(), generator.config),
         references=(references.images, references.identity, references.camera),
-        sampling=how,
+        sampling=sampling,
     )
     labels = zip(plan["pid"], plan["camid"], plan["seed"], strict=True)
     marks = [f"{made_by} pid {pid} camid {camid} seed {seed}" for pid, camid, seed in labels]
     paths = [Path(folder) / f"{name}.png" for name in plan["name"]]
     missing = [i for i, (p, m) in enumerate(zip(paths, marks, strict=True)) if _mark_of(p) != m]
     done = len(plan) - len(missing)
-    for start in range(0, len(missing), sampling.batch):
-        batch = missing[start : start + sampling.batch]
+    for start in range(0, len(missing), BATCH):
+        batch = missing[start : start + BATCH]
         images = draw_images(generator, references, plan.iloc[batch], sampling)
         for i, image in zip(batch, images.permute(0, 2, 3, 1).numpy(), strict=True):
             note = PngInfo()

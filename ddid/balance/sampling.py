@@ -63,14 +63,13 @@ class Sampling:
     camera_weight: float = 1.5  # … its camera
     sigma_max: float = 5.0  # where sampling starts; in training it is seldom higher
     sigma_min: float = 1.0  # last level asked: below it coarse steps leave their noise; EDM 0.002
-    batch: int = 64
 
     def __post_init__(self) -> None:
         known = ", ".join(WAYS)
         require(self.way in WAYS, f"unknown way of sampling {self.way!r}: choose one of {known}")
         limits = dict.fromkeys(("identity_weight", "camera_weight"), "(-inf, inf)")
         limits |= {"sigma_max": "(0, inf)", "sigma_min": f"(0, {self.sigma_max})"}
-        require_within("sampling", self, steps="[2, inf)", batch="[1, inf)", **limits)
+        require_within("sampling", self, steps="[2, inf)", **limits)
 
     @property
     def evaluations(self) -> int:

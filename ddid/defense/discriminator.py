@@ -16,11 +16,9 @@ class Discriminator(nn.Module):
     """Logits (B,) of "this is a clean image's feature" for features (B, D). Our choice: one hidden
     layer, and unit length, so that mere size cannot give an attack away."""
 
-    def __init__(self, dimension: int, width: int = 128) -> None:
+    def __init__(self, dimension: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(dimension, width), nn.LeakyReLU(0.2), nn.Linear(width, 1)
-        )
+        self.layers = nn.Sequential(nn.Linear(dimension, 128), nn.LeakyReLU(0.2), nn.Linear(128, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, D) → logits (B,)."""

@@ -18,7 +18,7 @@ class FNES:
     """How far to extend and how much to soften; our choices, tuned where no result is measured."""
 
     gamma: float = 1.5  # extension γ ≥ 1; 1 keeps the attacked image
-    omega: tuple[float, float] = (0.0, 0.3)  # range (a, b) of ω, the part of the way back
+    omega: tuple[float, float] = (0.0, 0.3)  # (a, b) of ω ~ U(a, b) [summary], the way back
     smooth_clean: float = 0.1  # λ1: smoothing of the clean image's label
     smooth_attacked: float = 0.1  # λ2: smoothing of the attacked image's label
     shift: float = 0.05  # υ: probability moved to the farthest negative class
@@ -28,12 +28,6 @@ class FNES:
         require_within("FNES", self, gamma="[1, inf)", **shares)
         right = len(self.omega) == 2 and 0 <= self.omega[0] <= self.omega[1] <= 1
         require(right, f"FNES wants two numbers 0 ≤ a ≤ b ≤ 1 for omega, not {self.omega}")
-
-
-def draw_omega(fnes: FNES, count: int, generator: torch.Generator) -> Tensor:
-    """(count,) independent draws of ω ~ U(a, b) [summary], on the generator's device."""
-    low, high = fnes.omega
-    return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
 
 
 def extend(images: Tensor, attacked: Tensor, omega: Tensor, gamma: float) -> Tensor:

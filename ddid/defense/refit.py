@@ -58,7 +58,7 @@ def refit_experiment(
     return pd.DataFrame(rows).T
 
 
-def refit_classifier(net: ReIDNet, images: ImageSet, steps: int = 300, lr: float = 0.01) -> ReIDNet:
+def refit_classifier(net: ReIDNet, images: ImageSet, steps: int) -> ReIDNet:
     """A copy of `net` with a new classifier for the identities of `images`; the encoder is frozen.
     Our choice: full-batch Adam on clean embeddings computed once; training's label smoothing."""
     refitted, device = copy.deepcopy(net).eval(), net.classifier.weight.device
@@ -67,7 +67,7 @@ def refit_classifier(net: ReIDNet, images: ImageSet, steps: int = 300, lr: float
     rows = max(1, LOGITS // classes)
     refitted.classifier = nn.Linear(points.shape[1], classes, bias=False).to(device)
     nn.init.zeros_(refitted.classifier.weight)
-    optimizer = torch.optim.Adam(refitted.classifier.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(refitted.classifier.parameters(), lr=0.01)
     for _ in range(steps):
         optimizer.zero_grad()
         for part, own in zip(points.split(rows), labels.split(rows), strict=True):

@@ -12,7 +12,7 @@ from ddid.attack.budget import Budget
 from ddid.attack.scene import Scene
 from ddid.attack.seen import fna
 from ddid.defense.discriminator import Discriminator, discriminator_game
-from ddid.defense.fnes import draw_omega, extend, soften
+from ddid.defense.fnes import extend, soften
 from ddid.defense.losses import Batch, Terms, forward_both
 from ddid.defense.meta import Craft, Forward, Meta, meta_backward, split_rows
 from ddid.defense.recipe import Recipe
@@ -109,7 +109,8 @@ class Learner:
         if fnes is None:
             return replace(batch, attacked=attacked, attacked_targets=batch.targets)
         far = scene.guides.far_pid if craft is fna else batch.labels
-        omega = draw_omega(fnes, len(batch.labels), draw.host).to(batch.labels.device)
+        low, high = fnes.omega
+        omega = low + (high - low) * torch.rand(len(far), generator=draw.host).to(far.device)
         targets = soften(batch.labels, far, batch.targets.shape[1], omega, fnes)
         attacked = extend(batch.images, attacked, omega, fnes.gamma)
         return replace(batch, attacked=attacked, attacked_targets=targets)

@@ -4,8 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddid.errors import require
-
 TRIPLET_MARGIN = 0.3  # Luo et al. 2019, "Bag of Tricks"; the ReID baseline's usual value
 SMOOTHING = 0.1  # Szegedy et al. 2016; same baseline
 
@@ -13,7 +11,6 @@ SMOOTHING = 0.1  # Szegedy et al. 2016; same baseline
 def smooth_labels(labels: Tensor, classes: int, amount: float = SMOOTHING) -> Tensor:
     """The paper's φ: one-hot rows (B, classes) that give `amount` in [0, 1] away evenly to all
     classes [summary]; `labels` (B,) are class indices."""
-    require(0 <= amount <= 1, f"label smoothing is {amount}: give a probability in [0, 1]")
     rows = torch.full((len(labels), classes), amount / classes, device=labels.device)
     return rows.scatter_(1, labels[:, None], 1 - amount + amount / classes)
 

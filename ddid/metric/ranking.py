@@ -109,10 +109,8 @@ def has_matches(query: Labelled, gallery: Labelled) -> bool:
 
 
 @torch.no_grad()
-def rank(query: Embedded, gallery: Embedded, chunk: int = CHUNK) -> Ranking:
-    """Rank the gallery for every query by cosine and score the order, by the module's protocol;
-    `chunk` bounds how many scores exist at once, whatever the sizes."""
-    require(type(chunk) is int and chunk > 0, f"chunk is {chunk}: hold at least one score at once")
+def rank(query: Embedded, gallery: Embedded) -> Ranking:
+    """Rank the gallery for every query by cosine and score the order, by the module's protocol."""
     (queries, length), (images, other) = query.embeddings.shape, gallery.embeddings.shape
     some = min(queries, images) > 0
     require(some, f"{queries} queries against {images} gallery images: none to rank")
@@ -123,7 +121,7 @@ def rank(query: Embedded, gallery: Embedded, chunk: int = CHUNK) -> Ranking:
     points = normalize(gallery.embeddings.float())
     # No row is sorted: a right answer's rank is its place among the right ones plus the number of
     # wrong ones at least as close.
-    rows, parts = max(1, chunk // images), []
+    rows, parts = max(1, CHUNK // images), []
     for start in range(0, queries, rows):
         part = query[slice(start, start + rows)].to(query.embeddings.device)
         found, relevant = right_answers(part, gallery, *order)

@@ -64,9 +64,3 @@ def test_an_identity_without_guides_is_named():
 def test_one_identity_is_not_enough():
     with pytest.raises(InputError, match="two identities"):
         among(torch.randn(3, 6), torch.ones(3, dtype=torch.long))
-
-
-@pytest.mark.parametrize("bad", [torch.full((3, 6), torch.nan), torch.randn(3, 6, 1)])
-def test_bad_embeddings_are_refused(bad):
-    with pytest.raises(InputError, match="attacked embeddings"):
-        find_guides(bad, torch.arange(3), referred(torch.randn(3, 6), torch.arange(3)))

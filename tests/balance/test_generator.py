@@ -24,10 +24,15 @@ from ddid.balance.sampling import Sampling, draw_images
 from ddid.data import read_data
 from ddid.errors import InputError
 from ddid.files import read_json, write_json
+from ddid.identity import identity
 from ddid.notebook import NOTEBOOKS
 from ddid.street.street import StreetConfig, write_street
 
 SHORT = GeneratorTraining(steps=4, batch=8)
+
+
+def weights(generator):
+    return identity(weights=generator.denoiser.state_dict())
 
 
 class Killed(Exception):
@@ -55,7 +60,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(real, size, patch, tmp_path, mo
         real, config, SHORT, tmp_path / "parts", lambda what, done, total: seen.append(done)
     )
     assert seen == [3, 4]
-    assert whole.digest() == resumed.digest()
+    assert weights(whole) == weights(resumed)
     train_generator(real, config, SHORT, tmp_path / "parts", lambda *_: seen.append(0))
     assert seen == [3, 4], "a finished run is not trained again"
     plan = pd.DataFrame({"pid": real.pids[:2], "camid": real.camids[:2], "seed": [0, 1]})
@@ -69,7 +74,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(real, size, patch, tmp_path, mo
 def test_permuted_labels_are_learnt_again(real, config, tmp_path, labels):
     first = train_generator(real, config, SHORT, tmp_path)
     permuted = replace(real, **{labels: getattr(real, labels).flip(0)})
-    assert train_generator(permuted, config, SHORT, tmp_path).digest() != first.digest()
+    assert weights(train_generator(permuted, config, SHORT, tmp_path)) != weights(first)
 
 
 def test_sigma_data_is_measured(real, config):
@@ -156,8 +161,8 @@ def start(real, config, tmp_path):
 def test_a_start_is_taken_as_it_is_or_trained_on(real, config, start, tmp_path):
     as_it_is = train_generator(real, config, replace(SHORT, start=start, steps=0), tmp_path / "a")
     longer = train_generator(real, config, replace(SHORT, start=start), tmp_path / "b")
-    assert as_it_is.digest() == started(real, config, replace(SHORT, start=start)).digest()
-    assert longer.digest() != as_it_is.digest()
+    assert weights(as_it_is) == weights(started(real, config, replace(SHORT, start=start)))
+    assert weights(longer) != weights(as_it_is)
 
 
 def test_a_start_of_others_is_refused(real, config, start):

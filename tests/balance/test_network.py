@@ -6,6 +6,11 @@ import torch
 from ddid.balance.edm import Condition, Denoiser
 from ddid.balance.network import GeneratorConfig, ReferenceUNet, load_generator, save_generator
 from ddid.errors import InputError
+from ddid.identity import identity
+
+
+def weights(generator):
+    return identity(weights=generator.denoiser.state_dict())
 
 
 def told(size=(16, 8), **other) -> Condition:
@@ -72,10 +77,10 @@ def test_a_saved_generator_comes_back(generator, tmp_path):
     again = load_generator(tmp_path / "two")
     assert first.config == generator.config
     assert torch.allclose(denoised(first, told()), denoised(generator, told()), atol=0.02)
-    assert first.digest() == again.digest() != generator.digest()
+    assert weights(first) == weights(again) != weights(generator)
     with torch.no_grad():
         next(again.denoiser.parameters()).add_(1)
-    assert first.digest() != again.digest()
+    assert weights(first) != weights(again)
 
 
 def test_a_damaged_generator_is_refused(generator, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddid.balance import sampling
+from ddid.balance import resampling, sampling
 from ddid.balance.gate import IDENTITY, KEPT, Gate, Limits
 from ddid.balance.references import References
 from ddid.balance.resampling import balanced_manifest, resample, synthesise
@@ -19,9 +19,10 @@ from ddid.errors import InputError
 FAST = Sampling(steps=3)
 
 
-def test_files_do_not_depend_on_the_batch_size(generator, references, plan, tmp_path):
-    synthesise(generator, references, plan, tmp_path / "one", replace(FAST, batch=1))
+def test_files_do_not_depend_on_the_batch_size(generator, references, plan, tmp_path, monkeypatch):
     synthesise(generator, references, plan.iloc[::-1], tmp_path / "all", FAST)
+    monkeypatch.setattr(resampling, "BATCH", 1)
+    synthesise(generator, references, plan, tmp_path / "one", FAST)
     for name in plan["name"]:
         one, other = (Image.open(tmp_path / f / f"{name}.png") for f in ("one", "all"))
         assert one.size == (8, 16)

@@ -188,14 +188,11 @@ ANYTHING = st.one_of(TENSOR, st.none(), st.just([1.0]), st.just(np.zeros((2, 2))
 
 
 @many
-@given(
-    sides=st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING), min_size=2, max_size=2),
-    chunk=NUMBER,
-)
-def test_any_arrays_as_embeddings(sides, chunk):
+@given(sides=st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING), min_size=2, max_size=2))
+def test_any_arrays_as_embeddings(sides):
     query, gallery = (told(lambda s=side: Embedded(*s)) for side in sides)
     if query is not None and gallery is not None:
-        found = told(lambda: rank(query, gallery, chunk=chunk))
+        found = told(lambda: rank(query, gallery))
         assert found is None or bool(((found.ap >= 0) & (found.ap <= 1)).all())
         has_matches(query, gallery)
 

@@ -13,7 +13,7 @@ def game():
     torch.manual_seed(0)
     clean = torch.randn(6, 8, requires_grad=True)
     attacked = torch.randn(4, 8, requires_grad=True)
-    return Discriminator(8, width=16), clean, attacked
+    return Discriminator(8), clean, attacked
 
 
 def value_of_the_game(discriminator, clean, attacked):
@@ -61,7 +61,7 @@ def test_the_size_of_a_feature_tells_nothing(game):
 
 def test_trained_discriminator_tells_separable_features_apart_and_equal_ones_not():
     torch.manual_seed(0)
-    discriminator = Discriminator(4, 16)
+    discriminator = Discriminator(4)
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=0.05)
     clean, attacked = torch.randn(64, 4) + 2, torch.randn(64, 4) - 2
     for _ in range(50):

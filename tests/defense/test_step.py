@@ -86,6 +86,19 @@ def test_attacks_of_the_pool_that_aim_at_nobody_move_no_label(batch):
     assert not torch.allclose(aimed.attacked_targets, batch.targets)
 
 
+def test_omega_stays_in_its_range_and_repeats_with_the_seed():
+    subject = learner(replace(find_recipe("ddid"), fnes=FNES(gamma=1.0, omega=(0.1, 0.4))))
+    batch = subject.batch(torch.zeros(1000, 3, 1, 1), torch.zeros(1000, dtype=torch.int64))
+
+    def drawn():
+        made = subject.attack(batch, subject.net, Draw(5, CPU), lambda scene: scene.images + 1)
+        return 1 - made.attacked.flatten()[::3]
+
+    assert torch.equal(drawn(), drawn())
+    assert 0.1 - 1e-6 <= drawn().min() < 0.11
+    assert 0.39 < drawn().max() <= 0.4 + 1e-6
+
+
 def test_the_pool_attacks_the_meta_test_half_alone(batch):
     meta, crafted = Meta(attacks=batch_attacks(["sma", "ifgsm"])), []
 

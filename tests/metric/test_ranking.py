@@ -58,10 +58,11 @@ def labels(side: Embedded) -> list[tuple[int, int]]:
     return list(zip(side.pids.tolist(), side.camids.tolist(), strict=True))
 
 
-def test_equals_the_loop_written_twin_on_random_problems():
+def test_equals_the_loop_written_twin_on_random_problems(monkeypatch):
     for seed in range(PROBLEMS):
         query, gallery = problem(seed)
-        found = rank(query, gallery, chunk=60 + seed)
+        monkeypatch.setattr(ranking, "CHUNK", 60 + seed)
+        found = rank(query, gallery)
         distances = (1 - normalize(query.embeddings) @ normalize(gallery.embeddings).T).tolist()
         for row, ours in enumerate(labels(query)):
             ap, inp, first = twin(distances[row], ours, labels(gallery))
@@ -71,9 +72,11 @@ def test_equals_the_loop_written_twin_on_random_problems():
             assert int(found.first_rank[row]) == first
 
 
-def test_the_chunk_changes_nothing():
+def test_the_chunk_changes_nothing(monkeypatch):
     query, gallery = problem(3)
-    whole, single = rank(query, gallery, chunk=10**6), rank(query, gallery, chunk=1)
+    whole = rank(query, gallery)
+    monkeypatch.setattr(ranking, "CHUNK", 1)
+    single = rank(query, gallery)
     for name in vars(whole):
         assert torch.equal(getattr(whole, name), getattr(single, name))
 
@@ -92,7 +95,8 @@ def test_an_identity_with_every_image_does_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(ranking, "right_answers", watched)
     ones = torch.ones(200, dtype=torch.int64)
     side = unseen_by_cameras(torch.randn(200, 4), ones)
-    rank(side, side, chunk=1000)
+    monkeypatch.setattr(ranking, "CHUNK", 1000)
+    rank(side, side)
     assert largest == 1000
 
 
