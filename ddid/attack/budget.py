@@ -60,11 +60,6 @@ def row_size(batch: Tensor) -> Tensor:
     return sizes.clamp_min(torch.finfo(batch.dtype).tiny)
 
 
-def where_rows(mask: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Whole elements of a batch: `first` where the mask (B,) holds, else `second`."""
-    return torch.where(mask.view(-1, *[1] * (first.ndim - 1)), first, second)
-
-
 def check_images(images: Tensor) -> None:
     """Raise InputError unless `images` is a batch (B, 3, H, W), uint8 or floats in [0, 1]."""
     levels = images.dtype == torch.uint8

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ddid.attack.budget import random_start, where_rows
+from ddid.attack.budget import random_start
 from ddid.attack.objectives import Objective
 from ddid.attack.pgd import auto_ascent, valued
 from ddid.attack.registry import attack
 from ddid.attack.scene import Scene
+from ddid.data.images import where_rows
 from ddid.errors import InputError
 from ddid.metric.distance import normalize
 from ddid.metric.ranking import is_match

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,12 +27,12 @@ class Guides:
     identity: Tensor  # (B,) a row of `centroids` that is the image's own identity
     farthest: Tensor  # (B,) row of the other identity whose centroid is farthest from `own`
 
-    @cached_property
+    @property
     def same(self) -> Tensor:
         """(B, D) mean feature of the image's own identity."""
         return self.centroids[self.identity]
 
-    @cached_property
+    @property
     def far(self) -> Tensor:
         """(B, D) mean feature of the farthest other identity."""
         return self.centroids[self.farthest]

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddid.attack.budget import Budget, projection, row_size, uniform, where_rows
+from ddid.attack.budget import Budget, projection, row_size, uniform
 from ddid.attack.objectives import Objective
+from ddid.data.images import where_rows
 from ddid.metric.distance import Embed
 
 Value = Callable[[Tensor], Tensor]

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddid.attack.budget import Budget, random_start, where_rows
+from ddid.attack.budget import Budget, random_start
 from ddid.attack.objectives import Guides, Objective, find_guides, guides_within
 from ddid.attack.pgd import Ascent, plain_ascent, valued
-from ddid.data.images import to_unit
+from ddid.data.images import to_unit, where_rows
 from ddid.metric.distance import Embed
 from ddid.metric.ranking import Embedded
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddid.attack.budget import uniform, where_rows
+from ddid.attack.budget import uniform
 from ddid.attack.objectives import fna
 from ddid.attack.pgd import Value, gradient_ascent, value_and_grad, valued
 from ddid.attack.registry import attack
 from ddid.attack.scene import Scene
+from ddid.data.images import where_rows
 from ddid.errors import InputError
 
 BATCH = 64  # images a universal perturbation or a generator learns from at once

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
@@ -63,13 +65,10 @@ class GeneratorConfig:
 
     def labels(self, pids: Tensor, camids: Tensor) -> tuple[Tensor, Tensor]:
         """Label indices (B,) of pids and camids (B,); camera −1 (unknown) is the null one."""
+        known = {"identity": (pids, self.identities), "camera": (camids, (*self.cameras, -1))}
         found = []
-        cameras = (*self.cameras, -1)
-        for what, values, known in (
-            ("identity", pids, self.identities),
-            ("camera", camids, cameras),
-        ):
-            place = {value: i for i, value in enumerate(known)}
+        for what, (values, names) in known.items():
+            place = {name: i for i, name in enumerate(names)}
             unknown = sorted(set(values.tolist()) - place.keys())
             require(
                 not unknown,
@@ -143,8 +142,6 @@ class Generator(NamedTuple):
 def save_generator(generator: Generator, folder: str | Path, notes: dict[str, Any]) -> None:
     """Write `generator.safetensors`, in half precision, and `generator.json` with the notes; no
     pixel of a training image is in either."""
-    from safetensors.torch import save_file
-
     folder, (denoiser, config) = Path(folder), generator
     state = {n: v.to(torch.float16).contiguous() for n, v in denoiser.state_dict().items()}
     with atomic_write(folder / "generator.safetensors") as temporary:
@@ -155,9 +152,6 @@ def save_generator(generator: Generator, folder: str | Path, notes: dict[str, An
 
 def load_generator(folder: str | Path) -> Generator:
     """The generator saved in `folder`, in evaluation mode on the CPU, or InputError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     description = read_json(folder / "generator.json")
     require(

@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from ddid.balance.edm import Condition, centre
 from ddid.balance.network import GeneratorConfig
-from ddid.data.images import ImageSet, to_unit
+from ddid.data.images import ImageSet, to_unit, where_rows
 from ddid.errors import require
 from ddid.seeds import seed_of
 
@@ -109,13 +109,8 @@ class References:
         person, camera = chance[5:] < UNTOLD
         gone = chance[:5] < HIDDEN
         gone |= torch.stack(Condition(person, person, camera, person, camera))
-        hidden = zip(gone.to(self.device), told.blank(self.config.nulls), told, strict=True)
-        return Condition(
-            *(
-                torch.where(off.view(-1, *[1] * (part.dim() - 1)), nothing, part)
-                for off, nothing, part in hidden
-            )
-        )
+        nothing = told.blank(self.config.nulls)
+        return Condition(*map(where_rows, gone.to(self.device), nothing, told))
 
     def choose(self, rows: pd.DataFrame) -> Picks:
         """References for plan rows (pid, camid, seed), by each row's own seed; the source is from

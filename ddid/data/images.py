@@ -24,6 +24,11 @@ def rows_of_each(labels: Tensor) -> tuple[Tensor, ...]:
     return labels.argsort(stable=True).split(labels.unique(return_counts=True)[1].tolist())
 
 
+def where_rows(mask: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Whole elements of a batch: `first` where the mask (B,) holds, else `second`."""
+    return torch.where(mask.view(-1, *[1] * (first.ndim - 1)), first, second)
+
+
 def to_uint8(images: Tensor) -> Tensor:
     """float in [0, 1] → uint8, rounded to nearest: what a picture file keeps of an attack."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8)

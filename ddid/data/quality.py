@@ -14,16 +14,18 @@ PUBLISHED = {
 
 def quality(manifest: pd.DataFrame) -> list[str]:
     """One sentence for each oddity; a published data set is named, an incomplete copy too."""
-    splits = dict(iter(manifest.groupby("split")))
-    counts = tuple(len(splits.get(name, ())) for name in ("train", "query", "gallery"))
-    train, query = (set(splits[s]["pid"]) if s in splits else set() for s in ("train", "query"))
-    found = [_published(counts)]
+    parts = [manifest[manifest["split"] == split] for split in ("train", "query", "gallery")]
+    train, query, gallery = (set(part["pid"]) for part in parts)
+    found = [_published(tuple(map(len, parts)))]
     if shared := train & query:
         found.append(f"{len(shared)} identities are in train and query, {min(shared)} is one.")
     if 0 in train | query:
         found.append("Identity 0 means a distractor: number people from 1.")
-    found += _thin(splits.get("train"))
-    if not query or "gallery" not in splits:
+    seen = parts[0].groupby("pid")["camid"].agg(["size", "nunique", "max"])
+    thin = {"one image only": seen["size"] == 1}
+    thin["images of one camera only"] = (seen["nunique"] == 1) & (seen["max"] >= 0)
+    found += [f"{so.sum()} train identities have {what}." for what, so in thin.items() if so.any()]
+    if not query or not gallery:
         found.append("No test set: there must be query and gallery images to measure on.")
     if (manifest["camid"] < 0).all():
         found.append("No camera is known: every image of a person counts as a match.")
@@ -40,12 +42,3 @@ def _published(counts: tuple[int, ...]) -> str:
         if max(shares) == 1 or 0.8 <= min(shares) <= max(shares) < 1:
             return f"{told}: it looks like an incomplete copy of {name} ({known}); copy it again."
     return f"{told}."
-
-
-def _thin(train: pd.DataFrame | None) -> list[str]:
-    if train is None:
-        return []
-    seen = train.groupby("pid")["camid"].agg(["size", "nunique", "max"])
-    found = {"one image only": seen["size"] == 1}
-    found["images of one camera only"] = (seen["nunique"] == 1) & (seen["max"] >= 0)
-    return [f"{so.sum()} train identities have {what}." for what, so in found.items() if so.any()]
