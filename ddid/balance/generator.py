@@ -119,9 +119,7 @@ def unfit(folder: str | Path, real: ImageSet, config: GeneratorConfig) -> str:
 
 def people(real: ImageSet) -> dict[str, list[float]]:
     """Whom a generator is made for: of each identity the number of images and the mean colour."""
-    colours = torch.empty(len(real), 3)
-    for mean, part in zip(colours.split(256), real.images.split(256), strict=True):
-        mean[:] = to_unit(part).mean((2, 3))
+    colours = torch.cat([to_unit(part).mean((2, 3)) for part in real.images.split(256)])
     return {
         str(pid): [len(own), *(round(value, 3) for value in colours[own].mean(0).tolist())]
         for pid, own in zip(real.classes, rows_of_each(real.pids), strict=True)

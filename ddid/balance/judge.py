@@ -57,12 +57,11 @@ class Judge:
 
     def leads(self, images: ImageSet) -> Tensor:
         """Leads (N, 2) of the wanted identities and cameras; infinite for whom it cannot ask."""
-        found = [self.identity.leads(images.images, images.pids)]
+        found = torch.full((len(images), 2), torch.inf)
+        found[:, 0] = self.identity.leads(images.images, images.pids)
         if self.camera:
-            found.append(self.camera.leads(images.images, images.camids))
-        else:
-            found.append(torch.full_like(found[0], torch.inf))
-        return torch.stack(found, 1)
+            found[:, 1] = self.camera.leads(images.images, images.camids)
+        return found
 
     def right(self) -> dict[str, float]:
         """Shares of the held-out photographs whose identity and camera it finds."""
@@ -119,7 +118,7 @@ def train_classifier(
     key = identity(code=(JudgeTask, fit), fit=settings, data=(images, told), **settings.in_force())
     if not is_trained(folder, key):
         fit(task, settings, folder, key, progress)
-    return load_model(folder).to(task.device).eval()
+    return load_model(folder).to(task.device)
 
 
 class JudgeTask:

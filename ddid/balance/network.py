@@ -53,10 +53,9 @@ class GeneratorConfig:
         cls, real: ImageSet, channels: Sequence[int] = (32, 64, 128), patch: int = 2
     ) -> "GeneratorConfig":
         """For the identities, known cameras and size of some images."""
-        cameras = sorted(set(real.camids.tolist()) - {-1})
+        cameras = tuple(sorted(set(real.camids.tolist()) - {-1}))
         height, width = real.images.shape[2:]
-        people = tuple(real.classes)
-        return cls(people, tuple(cameras), height, width, tuple(channels), patch)
+        return cls(tuple(real.classes), cameras, height, width, tuple(channels), patch)
 
     @property
     def nulls(self) -> tuple[int, int]:

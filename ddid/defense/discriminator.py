@@ -5,9 +5,6 @@ E_x[log D(E(x))] + E_x̂[log(1 − D(E(x̂)))] [summary]. One backward pass play
 gradient reaches D as it is and E reversed (Ganin & Lempitsky 2015), which is the game's gradient.
 """
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,19 +22,12 @@ class Discriminator(nn.Module):
         return self.layers(functional.normalize(features)).squeeze(1)
 
 
-class _Reverse(torch.autograd.Function):
-    """Identity forwards, gradient times −weight backwards."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: float) -> Tensor:
-        """The features (B, D) themselves."""
-        ctx.weight = weight
-        return features.view_as(features)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """The gradient (B, D), turned round and weighed."""
-        return -ctx.weight * gradients[0], None
+def reversing(features: Tensor, weight: float) -> Tensor:
+    """The features (B, D) themselves, whose gradient comes back times −weight."""
+    same = features.view_as(features)
+    if same.requires_grad:
+        same.register_hook(lambda gradient: -weight * gradient)
+    return same
 
 
 def discriminator_game(
@@ -46,8 +36,8 @@ def discriminator_game(
     """D's loss −E[log D(clean)] − E[log(1 − D(attacked))], for features (B, D) and (B', D). Its
     gradient trains D and, reversed and times `weight` ≥ 0, the encoder. Beside it D's accuracy,
     detached, in [0, 1]: the mean over both kinds; 0.5 is chance."""
-    on_clean = discriminator(_Reverse.apply(clean, weight))
-    on_attacked = discriminator(_Reverse.apply(attacked, weight))
+    on_clean = discriminator(reversing(clean, weight))
+    on_attacked = discriminator(reversing(attacked, weight))
     loss = functional.softplus(-on_clean).mean() + functional.softplus(on_attacked).mean()
     accuracy = ((on_clean > 0).float().mean() + (on_attacked < 0).float().mean()) / 2
     return loss, accuracy.detach()
