@@ -60,19 +60,6 @@ def row_size(batch: Tensor) -> Tensor:
     return sizes.clamp_min(torch.finfo(batch.dtype).tiny)
 
 
-def check_images(images: Tensor) -> None:
-    """Raise InputError unless `images` is a batch (B, 3, H, W), uint8 or floats in [0, 1]."""
-    levels = images.dtype == torch.uint8
-    fits = images.ndim == 4 and len(images) > 0 and (levels or images.is_floating_point())
-    told = f"images have shape {tuple(images.shape)} and type {images.dtype}"
-    require(fits, f"{told}: give a batch (B, 3, H, W), uint8 or floats")
-    low, high = (0, 1) if levels else map(float, images.aminmax())
-    require(
-        low >= 0 and high <= 1,
-        f"images span [{low:.3g}, {high:.3g}]: attacks want pixels in [0, 1], so normalise inside",
-    )
-
-
 def check_attacked(name: str, attacked: Tensor, images: Tensor, budget: Budget | None) -> None:
     """Raise InputError if an attack left the budget or [0, 1] before anything is rounded."""
     size = (attacked - images).abs().max()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ddid.attack.budget import check_attacked, check_images, to_8bit
+from ddid.attack.budget import check_attacked, to_8bit
 from ddid.attack.scene import Scene
 from ddid.errors import require
 from ddid.modules import modules_of
@@ -99,7 +99,6 @@ def craft(
     entry: Attack, scene: Scene, batch_size: int = 64, progress: Progress | None = None
 ) -> Tensor:
     """Attack all images of a scene, uint8 or in [0, 1]: uint8 (N, 3, H, W), inside the budget."""
-    check_images(scene.images)
     bound, done = scene.budget if entry.bounded else None, 0
     found = torch.empty(scene.images.shape, dtype=torch.uint8)
     run = entry.craft(scene) if entry.whole else entry.craft

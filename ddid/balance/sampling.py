@@ -24,14 +24,12 @@ Watch = Callable[[int, Tensor, Tensor], None]
 """Told (step, x, D(x; σ)) at every step, for pictures of the denoising."""
 
 
-def karras_sigmas(
-    steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
-) -> Tensor:
+def karras_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Tensor:
     """σ_0 = sigma_max > … > σ_{steps-1} = sigma_min > σ_steps = 0, float64 (steps + 1,) [summary].
-    σ_i = (σ_max^{1/ρ} + i/(N−1) (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ"""
-    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    σ_i = (σ_max^{1/ρ} + i/(N−1) (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ, ρ = 7"""
+    high, low = sigma_max ** (1 / 7), sigma_min ** (1 / 7)
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)])
+    return torch.cat([(high + ramp * (low - high)) ** 7.0, torch.zeros(1, dtype=torch.float64)])
 
 
 def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, watch: Watch | None = None) -> Tensor:

@@ -7,7 +7,7 @@ out. Ties count against the model [ours: or one that maps all images to one poin
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +17,6 @@ from ddid.metric.counting import count_at_least
 from ddid.metric.distance import check_embeddings, normalize
 
 CHUNK = 2**22  # scores held at once (16 MB): beyond it nothing gets faster
-
-
-class Labelled(Protocol):
-    """Images with identities and cameras, both int64 (N,)."""
-
-    pids: Tensor
-    camids: Tensor
 
 
 @dataclass(frozen=True)
@@ -101,8 +94,8 @@ def is_match(pids: Tensor, camids: Tensor, own: Tensor, cameras: Tensor) -> Tens
     return (pids == own) & (own != 0) & ((camids != cameras) | (cameras < 0))
 
 
-def has_matches(query: Labelled, gallery: Labelled) -> bool:
-    """Whether some query has a right answer."""
+def has_matches(query: Any, gallery: Any) -> bool:
+    """Whether some query has a right answer; both are images with `pids` and `camids` (N,)."""
     cells = (torch.stack([side.pids, side.camids], 1).unique(dim=0) for side in (query, gallery))
     (own, cameras), (pids, camids) = (side.unbind(1) for side in cells)
     return bool(is_match(pids, camids, own[:, None], cameras[:, None]).any())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddid.attack.budget import Budget, check_images, random_start
+from ddid.attack.budget import Budget, random_start
 from ddid.attack.objectives import fna, ifgsm, sma
 from ddid.attack.pgd import value_and_grad
 from ddid.attack.scene import Scene
@@ -115,17 +115,6 @@ def test_random_starts_spread_over_the_ball():
 def test_impossible_budgets_are_refused_by_name(field, value):
     with pytest.raises(InputError, match=field):
         Budget(**{field: value})
-
-
-@pytest.mark.parametrize("bad", [torch.rand(3, 4, 4), torch.zeros(2, 3, 4, 4).int()])
-def test_what_is_no_batch_of_images_is_refused(bad):
-    with pytest.raises(InputError, match="images have"):
-        check_images(bad)
-
-
-def test_images_beyond_the_pixel_range_are_refused():
-    with pytest.raises(InputError, match="images span"):
-        check_images(torch.rand(2, 3, 4, 4) * 255)
 
 
 @pytest.mark.parametrize("wrong", [None, "8", float("nan"), float("inf")])

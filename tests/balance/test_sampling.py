@@ -142,7 +142,7 @@ def test_labels_alone_see_no_image(generator, references, plan, real, config):
     assert not torch.equal(one, other)
 
 
-WRONG = [{"steps": 1}, {"batch": 0}, {"way": "up"}, {"sigma_min": 60.0}, {"sigma_max": "a"}]
+WRONG = [{"steps": 1}, {"way": "up"}, {"sigma_min": 60.0}, {"sigma_max": "a"}]
 WRONG += [{"identity_weight": float("nan")}, {"camera_weight": "much"}]
 
 
