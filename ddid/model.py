@@ -7,7 +7,7 @@ fraction of the pixel range and travels with no transform.
 import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -65,10 +65,6 @@ class ReIDNet(nn.Module):
         # Our choice: resnet-tiny is up to 7 % faster so on a CPU, resnet18 a third slower.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @overload
-    def forward(self, images: Tensor) -> Tensor: ...
-    @overload
-    def forward(self, images: Tensor, heads: bool) -> Heads: ...
     def forward(self, images: Tensor, heads: bool = False) -> Tensor | Heads:
         """Embeddings (B, D), not normalised, of images (B, 3, H, W) in [0, 1]; or all `Heads`."""
         feature = pooled(self.backbone((images - self.mean) / self.std))

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +16,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from ddid.errors import require, require_within
@@ -157,11 +155,9 @@ class Loop:
             set_aside(folder, key, own_files(folder))
         self.accelerator.wait_for_everyone()
         first = load_checkpoint(checkpoint, self.kept, self.optimizer)
-        schedule = self.schedule(first)
         with closing(TrainLog(folder / LOG, first, self.task.counted)) as log:
             for done in range(first + 1, settings.steps + 1):
                 log.add(self.take(done - 1))
-                schedule.step()
                 keep = done % settings.checkpoint_every == 0
                 if keep or done % settings.log_every == 0 or done == settings.steps:
                     log.flush(done, write=self.writes)
@@ -179,17 +175,13 @@ class Loop:
             checkpoint.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 
-    def schedule(self, first: int = 0) -> LambdaLR:
-        """The learning rate from step `first` on."""
-        for group in self.optimizer.param_groups:
-            group["initial_lr"] = self.settings.lr
-        return LambdaLR(self.optimizer, partial(learning_rate, self.settings), first - 1)
-
     def take(self, step: int) -> Report:
         """Take training step number `step`."""
         seed = seed_of(self.settings.seed, step, self.accelerator.process_index)
         torch.manual_seed(seed)
         self.task.modules.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr * learning_rate(self.settings, step)
         self.optimizer.zero_grad()
         report = self.task.step(step, seed)
         self.average_processes()

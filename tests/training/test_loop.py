@@ -252,12 +252,10 @@ def test_the_rate_warms_up_peaks_and_ends_near_zero():
 @pytest.mark.parametrize("first", [0, 3])
 def test_the_optimizer_follows_the_schedule_from_any_step(first):
     loop = Loop(Line(), SHORT)
-    schedule = loop.schedule(first)
     for step in range(first, SHORT.steps):
+        loop.take(step)
         expected = SHORT.lr * learning_rate(SHORT, step)
         assert loop.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
-        loop.optimizer.step()
-        schedule.step()
 
 
 def test_bfloat16_runs_the_networks_low_and_hands_out_float32(tmp_path):

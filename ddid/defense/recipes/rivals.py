@@ -1,6 +1,7 @@
 """What DDID is compared with: no defence, and others' defences over the same loop."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,14 +31,8 @@ def on_source(scene: Scene) -> Tensor:
 def pgd_on_logits(scene: Scene) -> Tensor:
     """Raise the cross-entropy of the true classes, which are the scene's `pids`."""
     net: Any = scene.embed  # the network itself, with its classifier
-
-    def logits(points: Tensor) -> Tensor:
-        return net(points, heads=True).logits
-
-    def surprise(values: Tensor) -> Tensor:
-        return functional.cross_entropy(values, scene.pids, reduction="none")
-
-    return replace(scene, embed=logits).pgd(surprise)
+    before = replace(scene, embed=lambda images: net(images, heads=True).logits)
+    return before.pgd(partial(functional.cross_entropy, target=scene.pids, reduction="none"))
 
 
 def trade_off(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
