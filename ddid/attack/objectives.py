@@ -111,8 +111,7 @@ def odfa(guides: Guides) -> Objective:
 def misrank(guides: Guides, temperature: float = 0.2) -> Objective:
     """Smooth rank of the own identity: how many other centroids are nearer than its own [ours];
     `temperature` is a share of the mean squared distance to the centroids."""
-    with torch.no_grad():
-        scale = temperature * torch.cdist(guides.own, guides.centroids).square().mean()
+    scale = temperature * torch.cdist(guides.own, guides.centroids).square().mean()
 
     def rank(embeddings: Tensor) -> Tensor:
         squares = torch.cdist(normalize(embeddings), guides.centroids).square()

@@ -109,5 +109,5 @@ def value_and_grad(value: Value, point: Tensor) -> tuple[Tensor, Tensor]:
         values = value(point)
         if not values.requires_grad:
             return values, torch.zeros_like(point)
-        (gradient,) = torch.autograd.grad(values.sum(), point, allow_unused=True)
-    return values.detach(), torch.zeros_like(point) if gradient is None else gradient
+        (gradient,) = torch.autograd.grad(values.sum(), point, materialize_grads=True)
+    return values.detach(), gradient

@@ -38,7 +38,6 @@ class References:
     """Real images by identity and camera, and what each camera makes of them."""
 
     def __init__(self, real: ImageSet, config: GeneratorConfig, device: torch.device) -> None:
-        """Measure the cameras."""
         size, found = (config.height, config.width), tuple(real.images.shape[2:])
         require(found == size, f"references are of {found} pixels: read images of {size}")
         self.images, self.device, self.config = real.images, device, config

@@ -12,10 +12,8 @@ THUMBNAIL = (16, 8)  # pixels; our choice: small enough to forget JPEG noise, no
 
 def thumbnails(images: Tensor) -> Tensor:
     """Small copies (N, 3·16·8) in [0, 1] of uint8 images (N, 3, H, W)."""
-    found = torch.empty(len(images), 3 * THUMBNAIL[0] * THUMBNAIL[1])
-    for small, batch in zip(found.split(512), images.split(512), strict=True):
-        small[:] = adaptive_avg_pool2d(to_unit(batch), THUMBNAIL).flatten(1)
-    return found
+    parts = (adaptive_avg_pool2d(to_unit(part), THUMBNAIL) for part in images.split(512))
+    return torch.cat([part.flatten(1) for part in parts])
 
 
 def nearest_difference(thumbs: Tensor, others: Tensor | None = None, nth: int = 1) -> Tensor:

@@ -134,7 +134,7 @@ def right_answers(
     and order (G,) are the gallery's identities, sorted, and the rows they come from."""
     first = torch.searchsorted(pids, query.pids)
     stop = torch.searchsorted(pids, query.pids, right=True)
-    place = first[:, None] + torch.arange(int((stop - first).max()), device=first.device)
+    place = first[:, None] + torch.arange(max(1, int((stop - first).max())), device=first.device)
     found = order[place.minimum((stop - 1).clamp_min(0)[:, None])]
     own, cameras = query.pids[:, None], query.camids[:, None]
     right = is_match(gallery.pids[found], gallery.camids[found], own, cameras)
@@ -145,7 +145,6 @@ def score_counts(wrong: Tensor, relevant: Tensor) -> tuple[Tensor, Tensor, Tenso
     """AP, INP, first rank and validity of B queries. `wrong` (B, M): wrong answers at least as
     close as the j-th closest right one; `relevant` (B,): right answers, the first columns of a row.
     """
-    wrong = torch.nn.functional.pad(wrong, (0, int(wrong.shape[1] == 0)))
     place = torch.arange(1, wrong.shape[1] + 1)
     inside = place <= relevant[:, None]
     ranks, valid, count = place + wrong, relevant > 0, relevant.clamp_min(1)
