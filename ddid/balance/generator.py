@@ -73,7 +73,7 @@ def train_generator(
     device = Accelerator().device
     generator = started(real, config, training)
     if training.steps > 0:
-        task, settings = GeneratorTask(real, generator, training, device), training.fit(device)
+        settings = training.fit(device)
         key = identity(
             code=(GeneratorTask, fit),
             data=(real.images, real.pids, real.camids),
@@ -83,6 +83,7 @@ def train_generator(
             **settings.in_force(),
         )
         if not is_trained(Path(folder), key):
+            task = GeneratorTask(real, generator, training, device)
             fit(task, settings, folder, key, progress)
         generator = load_generator(folder)
     generator.denoiser.to(device)

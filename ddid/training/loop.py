@@ -91,16 +91,9 @@ class Task(Protocol):
 
 def is_trained(folder: Path, key: str) -> bool:
     """Whether `folder` holds what training under this key ends with."""
-    path = folder / TRAINED
-    known = read_json(path) if path.is_file() else {}
+    known = read_json(folder / TRAINED, {})
     kept = known.get("result", {})
     return known.get("key") == key and kept == _result(folder, kept)
-
-
-def own_files(folder: Path) -> set[str]:
-    """Names of what a training writes into its folder."""
-    known = read_json(folder / TRAINED) if (folder / TRAINED).is_file() else {}
-    return {CHECKPOINT, LOG, TRAINED, *known.get("result", {})}
 
 
 def _result(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -152,7 +145,8 @@ class Loop:
         """Take the steps that are left, log and checkpoint on the way, and save the result."""
         checkpoint, settings = folder / CHECKPOINT, self.settings
         if self.writes:
-            set_aside(folder, key, own_files(folder))
+            ended = read_json(folder / TRAINED, {}).get("result", {})
+            set_aside(folder, key, {CHECKPOINT, LOG, TRAINED, *ended})
         self.accelerator.wait_for_everyone()
         first = load_checkpoint(checkpoint, self.kept, self.optimizer)
         with closing(TrainLog(folder / LOG, first, self.task.counted)) as log:
