@@ -255,10 +255,10 @@ def test_the_cluster_of_the_readme_asks_slurm_for_workers(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda p: p.stem)
-def test_the_committed_studies_are_in_order(path):
+def test_the_committed_studies_are_in_order(path, tmp_path):
     study = read_study(path.stem)
     assert (PROFILES / f"{study.profile}.yaml").is_file()
-    cells = cells_of(study)
+    cells = cells_of(study, {"data_root": str(tmp_path)})
     assert len({cell.name for cell in cells}) == len(cells)
 
 
