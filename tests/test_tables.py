@@ -165,6 +165,13 @@ def test_rank1_is_a_view_of_its_own(results):
     ]  # fmt: skip
 
 
+def test_files_with_other_seeds_count_as_one(results):
+    rows = pd.read_csv(results / "defenses.csv")
+    more = rows.assign(seed=rows["seed"] + 3, value=rows["value"] + 3)  # 13 to 15, 43 to 45
+    more[more["recipe"] == "mine"].to_csv(results / "more.csv", index=False)
+    assert table(results, "defenses+more scores fna")[2:] == ["| mine | 42.5 ± 1.9 |"]
+
+
 def test_identities_under_attack_are_averaged_over_the_attacks_first(results):
     head, _, none, _ = table(results, "defenses identities")
     assert "spread, attacked" in head
