@@ -3,8 +3,13 @@ import pandas as pd
 import pytest
 from voila.app import Voila
 
+from ddid.data import read_data
+from ddid.data.manifest import write_manifest
 from ddid.errors import InputError
+from ddid.files import write_json
+from ddid.model import ModelConfig, ReIDNet, save_model
 from ddid.page import explorer_of, serve, write_page
+from ddid.street.street import StreetConfig, write_street
 
 
 def test_a_folder_without_a_run_is_one_sentence(tmp_path):
@@ -12,6 +17,21 @@ def test_a_folder_without_a_run_is_one_sentence(tmp_path):
         serve(tmp_path)
     with pytest.raises(InputError, match="no file"):
         explorer_of(tmp_path)
+
+
+def test_the_explorer_shows_the_people_that_were_measured(tmp_path):
+    street = StreetConfig(train_identities=4, test_identities=4, height=32, width=16)
+    data = read_data(write_street(tmp_path / "street", street)).hold_out(0.5, seed=0)
+    write_manifest(data.manifest, tmp_path / "01_bias_analysis" / "manifest.csv")
+    trained = tmp_path / "03_adversarial_meta_training"
+    save_model(ReIDNet(ModelConfig(4, height=32, width=16)).eval(), trained / "models" / "none")
+    settings = {"recipes": ["none"], "image_height": 32, "image_width": 16, "seed": 0}
+    write_json(trained / "parameters.json", settings)
+    for held_out in (False, True):
+        measured = tmp_path / "04_robustness_report" / "parameters.json"
+        write_json(measured, {"on_validation": held_out})
+        sides = data.validation() if held_out else data
+        assert explorer_of(tmp_path).query.paths == sides.images("query", size=(32, 16)).paths
 
 
 def test_the_page_is_served_to_this_machine_alone_and_says_so(tmp_path, monkeypatch, capsys):

@@ -144,7 +144,8 @@ def load_factory(spec: str, weights: str = "") -> Embed:
         raise
     except Exception as error:  # a stranger's code may raise anything
         told = f"{spec} cannot be used: {type(error).__name__}: {error}"
-        hint = "" if weights else "; a factory that takes weights wants --weights"
-        raise InputError(f"{told}{hint * isinstance(error, TypeError)}") from error
+        if isinstance(error, TypeError) and not weights:
+            told += "; a factory that takes weights wants --weights"
+        raise InputError(told) from error
     require(callable(embed), f"{spec} returned {type(embed).__name__}: want a callable")
     return embed.to(PartialState().device) if isinstance(embed, nn.Module) else embed

@@ -2,7 +2,8 @@
 
 `metric_at+fnes`, `ddid-meta`: a module switched on or off. `metric_at-eps10`, `metric_at-steps6`:
 another inner attack. `ddid+ema`: a moving average of the weights. Several may follow each other:
-`ddid-meta+halves` keeps the half batches of self-meta learning, without its look ahead.
+`ddid-meta+halves` keeps the half batches of self-meta learning, not its look ahead, and takes the
+mean of their losses, not the sum.
 """
 
 import re
