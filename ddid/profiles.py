@@ -91,9 +91,10 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     for parameters in (checked[n] for n in checked if not Path(n).suffix):  # not one's own file
         for recipe in parameters.get("recipes", []):
             find_recipe(recipe.partition("@")[0])
-        for name in parameters:
-            place = resolve(parameters[name]) if name in DATA and parameters[name] else NOTEBOOKS
+        for name in (name for name in DATA if parameters.get(name)):
+            place = resolve(parameters[name])
             require(place.exists(), f"no file or folder {place}: {name} should be a data set")
+        for name in parameters:
             for attack in parameters[name] if name.endswith("_attacks") else []:
                 find_attack(attack)
     return checked

@@ -106,7 +106,7 @@ def answers_to(query: Embedded, gallery: Embedded, count: int) -> pd.DataFrame:
     row, near = nearest.indices, gallery[nearest.indices]
     columns = {"row": row, "identity": near.pids, "camera": near.camids}
     columns |= {"similarity": 1 - nearest.values, "right": right[row]}
-    table = pd.DataFrame({n: c.numpy() for n, c in columns.items() if c is not None})
+    table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
     return table.assign(rank=table.index + 1)
 
 
