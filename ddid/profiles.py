@@ -87,10 +87,14 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
         for notebook in takers:
             wrapped = isinstance(declared[notebook][name], list) and not isinstance(value, list)
             plans[notebook][name] = [value] if wrapped else value
-    checked: Plans = {n: check_parameters(n, given) for n, given in plans.items()}
+    checked: dict[str, dict[str, Any]]
+    checked = {n: check_parameters(n, given) for n, given in plans.items()}
     for parameters in (checked[n] for n in checked if not Path(n).suffix):  # not one's own file
         for recipe in parameters.get("recipes", []):
             find_recipe(recipe.partition("@")[0])
+        for name in (name for name in HUB if parameters.get(name)):
+            if (place := resolve(parameters[name])).exists():
+                parameters[name] = str(place)
         for name in (name for name in DATA if parameters.get(name)):
             place = resolve(parameters[name])
             require(place.exists(), f"no file or folder {place}: {name} should be a data set")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ddid.errors import InputError
 from ddid.files import read_json
-from ddid.notebook import check_parameters, declared_parameters, notebook_names
-from ddid.profiles import PROFILES, parse_setting, plan_run, read_mapping
+from ddid.notebook import check_parameters, declared_parameters, notebook_names, resolve
+from ddid.profiles import PROFILES, parse_setting, plan, plan_run, read_mapping
 from tests.refusal import told
 
 VALUES = st.recursive(
@@ -83,6 +83,14 @@ def test_a_profile_for_photographs_does_not_fall_back_to_the_street(profile, tmp
         plan_run(profile, tmp_path)
     found = plan_run(profile, tmp_path, [f"01.data_root={tmp_path}"])
     assert found["01_bias_analysis"]["data_root"] == str(tmp_path)
+
+
+def test_weights_in_a_profile_are_taken_from_the_repository(tmp_path):
+    profile = tmp_path / "mine.yaml"
+    for written, meant in (("ddid", str(resolve("ddid"))), ("some/hub", "some/hub")):
+        profile.write_text(f"weights: {written}\n")
+        planned = plan(["03_adversarial_meta_training"], str(profile), {})
+        assert planned["03_adversarial_meta_training"]["weights"] == meant
 
 
 def test_weights_at_home_are_a_path_and_on_a_hub_a_name(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ddid.errors import InputError, require
+from ddid.errors import InputError, first_line, require
 
 BASIC = {"depths": [1] * 4, "layer_type": "basic"}
 DINO_TINY = {"hidden_size": 192, "num_attention_heads": 3, "image_size": 64, "patch_size": 8}
@@ -47,7 +47,7 @@ def _pretrained(kind: Any, settings: Any, weights: str) -> Any:
             weights, config=settings, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (OSError, RuntimeError, ValueError) as error:
-        told = str(error).partition("\n")[0]
+        told = first_line(error)
         raise InputError(f"backbone weights {weights!r} cannot be read: {told}") from error
     wrong = [*report["missing_keys"], *report["mismatched_keys"]]
     require(
