@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddid.errors import InputError, first_line, require
+from ddid.files import read_json
 from ddid.model import IMAGENET_MEAN, IMAGENET_STD, pooled
 
 
@@ -48,14 +49,23 @@ def torchscript(path: str) -> Normalised:
 
 
 def transformers(path: str) -> Normalised:
-    """The model in a transformers folder: `config.json` and safetensors weights."""
+    """The model in a transformers folder: `config.json`, safetensors weights of every layer, and
+    the mean and deviation of `preprocessor_config.json` where there is one."""
     from transformers import AutoModel
 
     require(Path(path, "config.json").is_file(), f"no transformers folder {path}: no config.json")
     try:
-        return Normalised(AutoModel.from_pretrained(path, use_safetensors=True))
+        net, report = AutoModel.from_pretrained(
+            path, use_safetensors=True, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from error
+    lacking = sorted(report["missing_keys"])
+    told = f"{path} has no weights for {', '.join(lacking[:3])}, which would be random: write a "
+    require(not lacking, f"{told}factory that takes the features you mean")
+    prepared = read_json(Path(path, "preprocessor_config.json"), {})
+    kept = {name: prepared.get(f"image_{name}") for name in ("mean", "std")}
+    return Normalised(net, **{name: tuple(levels) for name, levels in kept.items() if levels})
 
 
 def read_weights(path: str) -> dict[str, Tensor]:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ipywidgets import VBox
-
 from ddid.attack import Budget, attack_names
 from ddid.balance.resampling import balanced
 from ddid.data import read_data
@@ -19,8 +17,6 @@ from ddid.model import ReIDNet
 from ddid.progress import Progress
 from ddid.report.audit import Audit
 from ddid.report.audit import audit as question
-from ddid.report.explorer import Explorer
-from ddid.report.panel import Panel
 from ddid.report.robustness import Plan, Robustness
 from ddid.report.robustness import evaluate as attack_and_rank
 from ddid.report.subject import Subject
@@ -108,6 +104,7 @@ def audit(
     out: str | Path,
     eps: float = 8 / 255,
     steps: int = 15,
+    surrogate: Embed | None = None,
     progress: Progress | None = None,
 ) -> Audit:
     """Can a model's robustness be believed? Arguments as of `evaluate`; the attacks are fixed.
@@ -119,14 +116,18 @@ def audit(
     False
     """
     plan = Plan((), Budget(eps=eps, steps=steps))
-    return question(Subject.of(model, query, gallery), out, plan, progress=progress)
+    other = Subject.of(surrogate, query, gallery) if surrogate else None
+    return question(Subject.of(model, query, gallery), out, plan, other, progress)
 
 
 @checked
-def explore(models: Mapping[str, Embed], query: ImageSet, gallery: ImageSet) -> VBox:
+def explore(models: Mapping[str, Embed], query: ImageSet, gallery: ImageSet) -> Any:
     """The attack explorer as a widget for a notebook; `models` maps names to models.
 
     >>> len(explore({"mine": model}, query, gallery).children)
     6
     """
+    from ddid.report.explorer import Explorer  # what draws and clicks, no training has to load
+    from ddid.report.panel import Panel
+
     return Panel(Explorer(models, query, gallery)).box

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddid.backbones import find_backbone
 from ddid.data.images import to_unit
-from ddid.errors import InputError, require
+from ddid.errors import InputError, first_line, require
 from ddid.files import atomic_write, read_json, write_json
 from ddid.metric.distance import Embed
 
@@ -128,7 +128,7 @@ def load_model(folder: str | Path, size: tuple[int, int] | None = None) -> ReIDN
         net.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(
-            f"{folder} does not fit the architecture its model.json names: {_first_line(error)}"
+            f"{folder} does not fit the architecture its model.json names: {first_line(error)}"
         ) from error
     made = (net.config.height, net.config.width)
     require(size in (None, made), f"{folder} was made for images of {made}: give these, not {size}")
@@ -143,13 +143,9 @@ def _width(backbone: nn.Module, size: tuple[int, int]) -> int:
             feature = pooled(asked(torch.zeros(2, 3, *size)))
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:
         told = f"the backbone takes no images (2, 3, {size[0]}, {size[1]})"
-        raise InputError(f"{told}: {_first_line(error)}") from error
+        raise InputError(f"{told}: {first_line(error)}") from error
     require(
         feature.ndim == 2 and len(feature) == 2,
         f"the backbone returns {tuple(feature.shape)} for 2 images: give (B, D) or (B, D, h, w)",
     )
     return feature.shape[1]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ddid.errors import require
-from ddid.files import atomic_write, from_here, read_json, write_json
+from ddid.files import atomic_write, from_here, lock, read_json, write_json
 from ddid.notebook import check_parameters, resolve
 from ddid.pipeline import run_notebooks
 
@@ -49,8 +49,6 @@ def audit_run(
     from ddid.data.manifest import write_manifest
 
     root = from_here(out)
-    of_a_run = (root / "01_bias_analysis" / "metrics.json").exists()
-    require(not of_a_run, f"{root} holds a run of notebooks: choose another --out for the audit")
     given = {
         "out": str(root),
         "recipes": [],
@@ -68,7 +66,12 @@ def audit_run(
     }
     parameters = check_parameters(NOTEBOOK, given)
     _try(parameters)
-    write_manifest(read_data(Path(data)).manifest, root / "01_bias_analysis" / "manifest.csv")
+    read = read_data(Path(data)).manifest
+    with lock(root):
+        of_a_run = (root / "01_bias_analysis" / "parameters.json").exists()
+        told = f"{root} holds a run of notebooks: choose another --out for the audit"
+        require(not of_a_run, told)
+        write_manifest(read, root / "01_bias_analysis" / "manifest.csv")
     run_notebooks({NOTEBOOK: parameters}, root)
     write_page(root / NOTEBOOK / f"{NOTEBOOK}.ipynb", root / "audit.html", f"Audit of {model}")
     result = read_json(root / NOTEBOOK / "models" / model / "audit.json")

@@ -118,7 +118,8 @@ def _own(notebook: str, parameters: Mapping[str, Any]) -> str:
 
 def _stamps(root: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a data set's files, which tell edited ones cheaply."""
-    inside = map(str, filter(Path.is_file, root.rglob("*")))
+    walk = os.walk(root, followlinks=True)  # as the readers do
+    inside = [os.path.join(folder, name) for folder, _, names in walk for name in names]
     files = inside if root.is_dir() else {str(root), *_listed(root)}
     return sorted((os.path.relpath(path, root), *_stamp(path)) for path in files)
 
@@ -208,7 +209,10 @@ def _seconds(root: Path, notebook: str, parameters: Mapping[str, Any]) -> float 
     else how long it says that the profile `demo` takes, if these are its settings."""
     wanted, name = _settings(parameters), Path(notebook).stem
     for folder in (root / name, *root.parent.glob(f"*/{name}")):
-        state = read_json(folder / STATE, {})
+        try:
+            state = read_json(folder / STATE, {})
+        except InputError:  # another run's, and only a guess is asked for
+            continue
         if state.get("settings") == wanted and "seconds" in state:
             return state["seconds"]
     text = notebook_path(notebook).read_text(encoding="utf-8")

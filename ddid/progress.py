@@ -47,18 +47,19 @@ def progress_lines(
     stream: TextIO | None = None, headline: Callable[[], str] | None = None
 ) -> Progress:
     """One line every few seconds; the end of a task only if its course was told."""
-    begun: dict[str, tuple[float, int]] = {}
+    begun: dict[str, tuple[float, int, int]] = {}
     last = [float("-inf")]
 
     def progress(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        first, before = begun.get(what, (now, done))
-        first = first if done >= before else now  # another task of the same name
-        begun[what] = first, done
+        first, start, before = begun.get(what, (now, done, done))
+        if done < before:  # another task of the same name
+            first, start = now, done
+        begun[what] = first, start, done
         if now - last[0] >= SECONDS_BETWEEN_LINES or (done >= total and last[0] >= first):
             last[0] = now
-            left = in_words((now - first) * (total - done) / max(done, 1))
-            more = f", {left} left" if done < total and now > first else ""
+            left = in_words((now - first) * (total - done) / max(done - start, 1))
+            more = f", {left} left" if start < done < total and now > first else ""
             where = f" ({headline()})" if headline else ""
             print(f"    {what}: {done}/{total}{more}{where}", file=stream, flush=True)
         if done >= total:
@@ -107,6 +108,7 @@ def overall(
                 lines(what, done, total)
             elif what != of:
                 bar.reset(total)
+                bar.initial = done
                 bar.set_description(what, refresh=False)
             bar.n, bar.total = done, total
             bar.refresh()

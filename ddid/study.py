@@ -32,7 +32,7 @@ class Records(BaseModel, extra="forbid"):
 
 
 class Gains(BaseModel, extra="forbid"):
-    """What is compared query by query, under the same seed."""
+    """What is compared query by query, under the same seed: what the first column names."""
 
     over: list[str]
     file: str
@@ -81,9 +81,14 @@ class Cell:
                 yield known | each.columns | row
 
     def queries(self, gains: Gains, folder: Path) -> pd.DataFrame:
-        """The run's average precision per query, with what was chosen for it."""
+        """The run's average precision per query, with what was chosen for it, and whose it is: a
+        street's people are its seed's own, those of `data_root` are everybody's."""
         kept = {k: v for k, v in self.chosen.items() if k in ("variant", "seed")}
-        return pd.read_csv(folder / gains.file).assign(**kept)
+        rows = pd.read_csv(folder / gains.file).assign(**kept)
+        given = {name: value for plan in self.plans.values() for name, value in plan.items()}
+        away = rows.get("domain", pd.Series("home", rows.index)) == "away"
+        home, elsewhere = (given.get(n) or kept.get("seed") for n in ("data_root", "away_root"))
+        return rows.assign(people=away.map({True: str(elsewhere), False: str(home)}))
 
 
 def _flatten(
@@ -114,9 +119,14 @@ def read_study(name: str) -> Study:
     for each in study.gather:
         told = f"study {name}: {each.record} is of no notebook here"
         require(each.record.split(".")[0] in stems, told)
+        strange = each.only.keys() - {*each.levels}
+        require(not strange, f"study {name}: {each.record} has no level {' or '.join(strange)}")
         given |= {*each.levels, *each.columns}
-    told = f"study {name}: gains are paired by seed, which no grid has"
-    require(study.gains is None or "seed" in study.grid, told)
+    if study.gains:
+        told = f"study {name}: gains are paired by seed, which no grid has"
+        require("seed" in study.grid, told)
+        told = f"study {name}: {study.gains.file} is of no notebook here"
+        require(study.gains.file.split("/")[0] in stems, told)
     for column in study.columns:
         require(column in given | EVERY_ROW, f"study {name}: nothing fills the column `{column}`")
     return study
@@ -145,6 +155,7 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
         chosen = dict(zip(axes, values, strict=True))
         variant = study.variants.get(chosen.get("variant", ""), {})
         gridded = {name: value for name, value in chosen.items() if name != "variant"}
-        own = {**study.fixed, **gridded, **variant, **fixed}
-        cells.append(Cell(chosen, plan(study.notebooks, study.profile, own)))
+        own = {**study.fixed, **gridded, **variant}
+        own = {n: v for n, v in own.items() if not {n, n.split(".")[-1]} & fixed.keys()}
+        cells.append(Cell(chosen, plan(study.notebooks, study.profile, own | fixed)))
     return cells

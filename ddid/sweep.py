@@ -62,17 +62,17 @@ def run_study(
             _write(table, root / "so_far.csv")
     left = f"{len(cells) - len(rows)} of {len(cells)} runs of {study.name} stopped"
     require(rows.keys() == cells.keys(), f"{left}: mend that and start again, the others are kept")
+    _write(table, csv)
     if study.gains:
         queries = pd.concat(c.queries(study.gains, root / "runs" / c.name) for c in cells.values())
         gains = gains_of(queries, study.columns[0], study.gains.over)
         _write(gains, csv.with_name(f"{csv.stem}_gains.csv"))
-    _write(table, csv)
     return table
 
 
 def _write(table: pd.DataFrame, csv: Path) -> None:
     with atomic_write(csv) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.4g")
+        table.to_csv(temporary, index=False, float_format="%.6g")
 
 
 def _run(

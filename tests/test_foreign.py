@@ -1,5 +1,6 @@
 """Models of other people, made on the spot: TorchScript, a transformers folder, a state dict."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from transformers import ViTConfig, ViTForImageClassification
 
 from ddid.errors import InputError
 from ddid.foreign import Normalised, read_weights, torchscript, transformers
-from ddid.model import ModelConfig, ReIDNet
+from ddid.model import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, ReIDNet
 
 IMAGES = torch.rand(3, 3, 32, 16, generator=torch.Generator().manual_seed(0))
 
@@ -41,6 +43,25 @@ def test_a_transformers_folder(tmp_path):
     assert found.shape == (3, 256)
     with pytest.raises(InputError, match=r"no config\.json"):
         transformers(str(tmp_path / "nowhere"))
+
+
+def test_a_transformers_folder_brings_its_own_normalisation(tmp_path):
+    ReIDNet(ModelConfig(2)).eval().backbone.save_pretrained(tmp_path)
+    plain = transformers(str(tmp_path)).levels.flatten().tolist()
+    assert plain == pytest.approx([*IMAGENET_MEAN, *IMAGENET_STD])
+    levels = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(levels))
+    own = transformers(str(tmp_path)).levels.flatten().tolist()
+    assert own == pytest.approx([*levels["image_mean"], *levels["image_std"]])
+
+
+def test_a_layer_without_weights_is_not_made_up(tmp_path):
+    """A classifier's folder has no pooler, which the plain model would draw at random."""
+    small = {"hidden_size": 8, "intermediate_size": 8, "image_size": 16, "patch_size": 8}
+    config = ViTConfig(num_hidden_layers=1, num_attention_heads=1, **small)
+    ViTForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"no weights for pooler\.dense.*would be random"):
+        transformers(str(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "plain", "nested", "parallel", "wrapped"])

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ddid.errors import InputError
 from ddid.gains import bootstrap, gains_of
 
 GROUPS = [np.random.default_rng(seed).normal(seed, 3, 40) for seed in range(3)]
@@ -88,3 +89,26 @@ def test_intervals_of_few_seeds_are_as_sure_as_the_docstring_says():
 
     assert covered(0) > 0.95
     assert 0.7 < covered(3.5) < 0.93
+
+
+def test_seeds_do_not_average_away_people_whom_all_of_them_share():
+    """Six trainings asked the same forty people: that these are chance, more seeds do not mend."""
+    person = np.random.default_rng(3).normal(0, 6, 40)
+    rows = pd.DataFrame(
+        [(seed, k, gain) for seed in range(6) for k, gain in enumerate(person)],
+        columns=["seed", "query", "ap"],
+    ).assign(attack="fna", recipe="mine")
+    both = pd.concat([rows, rows.assign(recipe="none", ap=0.0)])
+    widths = {}
+    for people in ("own", "shared"):
+        named = both.assign(people=both["seed"] if people == "own" else 0)
+        (row,) = gains_of(named, "recipe", ["none"]).to_dict("records")
+        widths[people] = row["high"] - row["low"]
+    assert widths["shared"] == pytest.approx(2 * 1.96 * person.std() / 40**0.5 * 1.2**0.5, rel=0.1)
+    assert widths["own"] < 0.6 * widths["shared"]
+
+
+def test_runs_that_differ_in_something_else_are_not_averaged():
+    rows = pd.DataFrame({"query": [0, 0], "ap": [1.0, 9.0], "seed": 0, "attack": "fna"})
+    with pytest.raises(InputError, match="differ in more than recipe"):
+        gains_of(rows.assign(recipe="mine"), "recipe", ["none"])

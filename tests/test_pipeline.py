@@ -282,6 +282,10 @@ def test_what_is_left_is_told_only_if_it_is_known(tmp_path):
         settings = pipeline._settings(plans[name] | {"seed": 2, "out": "elsewhere"})
         state = {"settings": settings, "seconds": seconds}
         write_json(tmp_path / "earlier" / name / "state.json", state)
+    (tmp_path / "broken" / "01_one").mkdir(parents=True)
+    (tmp_path / "broken" / "01_one" / "state.json").write_text(
+        ""
+    )  # a neighbour's, no reason to stop
     clock = pipeline._Clock(plans, tmp_path / "run")
     assert clock.headline() == "notebook 1 of 2, about 5 minutes left"
     clock.begin(2)
@@ -373,6 +377,15 @@ def test_lists_and_models_that_settings_name_beside_the_notebooks_count(executed
     (lists / "mine.csv").write_text("path,pid\n../../data/a.png,2\n")
     assert executed(**given)[0] == "03"
     assert executed(**given) == []
+
+
+def test_images_behind_a_link_count_as_the_readers_see_them(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train").symlink_to(tmp_path / "elsewhere")
+    before = pipeline._stamps(tmp_path / "data")
+    (tmp_path / "elsewhere/a.png").write_bytes(b"one")
+    assert len(pipeline._stamps(tmp_path / "data")) == len(before) + 1
 
 
 @pytest.mark.parametrize(("name", "encoding"), [("a.csv", "utf-8-sig"), ("a.CSV", "utf-8")])

@@ -40,8 +40,19 @@ def test_a_long_task_tells_its_remaining_time_and_its_end(monkeypatch):
         tell("training", done, 100)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 11
-    assert lines[5] == "    training: 51/100, 48 seconds left"
+    assert lines[5] == "    training: 51/100, 49 seconds left"
     assert lines[-1] == "    training: 100/100"
+
+
+def test_a_resumed_task_is_timed_by_what_it_did_itself(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    tell = progress_lines(stream)
+    for done in range(901, 922):
+        tell("training", done, 950)
+        now[0] += 1.0
+    assert stream.getvalue().splitlines()[1] == "    training: 911/950, 39 seconds left"
 
 
 def test_bars_are_nested_and_leave_nothing_if_they_were_short(monkeypatch):

@@ -53,7 +53,7 @@ def identity_bias(manifest: pd.DataFrame) -> pd.DataFrame:
             "images": train.groupby("pid").size(),
             "cameras": (cells > 0).sum(axis=1),
             "dominance": shares.max(axis=1),
-            "entropy": -(shares * logs).sum(axis=1, skipna=False) / most,
+            "entropy": (-(shares * logs).sum(axis=1) / most).where(cells.any(axis=1)),
         }
     )
 

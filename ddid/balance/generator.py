@@ -75,7 +75,7 @@ def train_generator(
     if training.steps > 0:
         settings = training.fit(device)
         key = identity(
-            code=(GeneratorTask, fit),
+            code=(GeneratorTask, fit, ReferenceUNet),
             data=(real.images, real.pids, real.camids),
             start=generator.denoiser.state_dict(),
             to=training,

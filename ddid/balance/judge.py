@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ddid.backbones import find_backbone
 from ddid.data.images import ImageSet, to_unit
 from ddid.data.likeness import least_repeated, thumbnails
 from ddid.errors import require
@@ -20,6 +21,7 @@ from ddid.model import ModelConfig, ReIDNet, embed, load_model, save_model
 from ddid.progress import Progress
 from ddid.training import Fit, augmentation, fit, is_trained, pk_batches
 
+BACKBONE = "resnet-tiny"
 BLIND = 0.5  # share of held-out photographs recognised below which a judge says that it cannot see
 EPOCHS = 12  # our choice: enough to be right on real images
 BATCH = (16, 4)  # classes, as far as there are as many, and images of each
@@ -115,7 +117,8 @@ def train_classifier(
     class keeps an image out of training."""
     task = JudgeTask(images, told, epochs, seed)
     settings = Fit(task.steps, lr=2e-3, warmup=0.3, seed=seed)
-    key = identity(code=(JudgeTask, fit), fit=settings, data=(images, told), **settings.in_force())
+    made_by = {"code": (JudgeTask, fit), "backbone": find_backbone(BACKBONE)}
+    key = identity(**made_by, fit=settings, data=(images, told), **settings.in_force())
     if not is_trained(folder, key):
         fit(task, settings, folder, key, progress)
     return load_model(folder).to(task.device)
@@ -137,7 +140,7 @@ class JudgeTask:
         self.rows, self.labels = rows[batches], labels[batches].to(self.device)
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(seed)
-            self.net = ReIDNet(ModelConfig(self.classes, "resnet-tiny", height, width))
+            self.net = ReIDNet(ModelConfig(self.classes, BACKBONE, height, width))
         self.modules = nn.ModuleDict({"net": self.net}).to(self.device)
         self.counted = [self.net]
         self.augment = augmentation((height, width))

@@ -20,6 +20,7 @@ FORMAT = 3
 # c_noise = ln σ / 4 spans only ±1.5, but a positional embedding resolves steps of about 1.
 NOISE_SPREAD = 250.0
 GROUPS = 16  # of channels normalised together
+HEAD = 32  # channels of an attention head, of which the innermost level has one or more
 SHOWN = 4  # images side by side: the noisy one, source, person and place
 
 
@@ -37,8 +38,9 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         channels, patch = self.channels, self.patch
         require(
-            len(channels) > 0 and all(c >= GROUPS and c % GROUPS == 0 for c in channels),
-            f"generator channels {list(channels)}: give one or more multiples of {GROUPS}",
+            bool(channels) and channels[-1] >= HEAD and all(c % GROUPS == 0 < c for c in channels),
+            f"generator channels {list(channels)}: give multiples of {GROUPS}, the last {HEAD} or "
+            "more",
         )
         require(patch >= 1, f"generator patch is {patch}: give the side of a square of pixels")
         factor = patch * 2 ** (len(channels) - 1)
@@ -99,7 +101,7 @@ class ReferenceUNet(nn.Module):
             down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
             up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
             norm_num_groups=GROUPS,
-            attention_head_dim=32,
+            attention_head_dim=HEAD,
             class_embed_type="identity",
         )
         (no_identity, no_camera), width = config.nulls, 4 * channels[0]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -107,8 +108,7 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
             require(image.width * image.height <= LARGEST, _too_large(path))
             if image.mode.startswith("I"):  # 16-bit grey, which PIL would clip to white
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            upright = ImageOps.exif_transpose(image)  # a telephone's lie on their side
-            pixels = upright.convert("RGB")
+            pixels = _upright(image).convert("RGB")
             if pixels.size != (width, height):
                 pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
     except InputError:
@@ -121,6 +121,14 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
         told = f"{path} is truncated or no JPEG or PNG image ({error})"
         raise InputError(f"{told}: replace it, or skip_broken (notebook 01, read_data)") from error
     return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A telephone's images lie on their side; one whose notes are broken is taken as it lies."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (TypeError, ValueError, struct.error):
+        return image
 
 
 def _too_large(path: str) -> str:

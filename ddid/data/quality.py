@@ -16,7 +16,8 @@ def quality(manifest: pd.DataFrame) -> list[str]:
     """One sentence for each oddity; a published data set is named, an incomplete copy too."""
     parts = [manifest[manifest["split"] == split] for split in ("train", "query", "gallery")]
     train, query, gallery = (set(part["pid"]) for part in parts)
-    found = [_published(tuple(map(len, parts)))]
+    whole = len(parts[0]) + int((manifest["split"] == "val").sum())
+    found = [_published((whole, len(parts[1]), len(parts[2])))]
     if shared := train & query:
         found.append(f"{len(shared)} identities are in train and query, {min(shared)} is one.")
     if 0 in train | query:

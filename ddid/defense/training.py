@@ -42,7 +42,7 @@ class TrainConfig(Fit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_within("training", self, identities="[2, inf)", images_per_identity="[1, inf)")
+        require_within("training", self, identities="[2, inf)", images_per_identity="[2, inf)")
         _ = self.budget  # refuses what is impossible here, not in the first step
 
     @property
@@ -101,7 +101,8 @@ class Defence:
         self.name, self.config = recipe.name, config
         accelerator = Accelerator()
         self.device = accelerator.device
-        self.batches = own_share(train_set, config, accelerator)
+        halves = recipe.by_half or (recipe.meta and recipe.meta.split == "identity")
+        self.batches = own_share(train_set, config, accelerator, least=4 if halves else 2)
         height, width = train_set.images.shape[-2:]
         shape = ModelConfig(len(train_set.classes), config.backbone, height, width)
         with torch.random.fork_rng([]):
@@ -128,13 +129,16 @@ class Defence:
         save_model(self.learner.net, folder, recipe=self.name, training=asdict(self.config))
 
 
-def own_share(train_set: ImageSet, config: TrainConfig, accelerator: Accelerator) -> Tensor:
+def own_share(
+    train_set: ImageSet, config: TrainConfig, accelerator: Accelerator, least: int
+) -> Tensor:
     """Row indices (steps, B) of this process' part of every batch, whole identities each;
-    InputError if the identities of a batch do not go round, or leave a process with one."""
+    InputError if the identities of a batch do not go round, or leave a process fewer than `least`:
+    two, or four for halves of two, as one person has nobody to be told from."""
     count, identities = accelerator.num_processes, config.identities
     told = f"batches of {identities} identities for {count} process(es)"
-    fits = identities % count == 0 and identities >= 2 * count
-    require(fits, f"{told}: give a multiple, at least {2 * count}")
+    fits = identities % count == 0 and identities >= least * count
+    require(fits, f"{told}: give a multiple, at least {least * count}")
     batches = pk_batches(
         train_set.labels, identities, config.images_per_identity, config.steps, config.seed
     )

@@ -90,8 +90,8 @@ class Ranking:
 
 def is_match(pids: Tensor, camids: Tensor, own: Tensor, cameras: Tensor) -> Tensor:
     """Whether gallery images (pids, camids) are right answers to queries (own, cameras), broadcast:
-    the same identity, no distractor, another camera, as an unknown one (-1) is."""
-    return (pids == own) & (own != 0) & ((camids != cameras) | (cameras < 0))
+    the same known identity, no distractor, another camera, as an unknown one (-1) is."""
+    return (pids == own) & (own > 0) & ((camids != cameras) | (cameras < 0))
 
 
 def has_matches(query: Any, gallery: Any) -> bool:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from ddid import __version__
-from ddid.attack import Budget, attack_names, find_attack
+from ddid.attack import Budget, attack_names
 from ddid.attack.unseen import seeded
 from ddid.errors import require
 from ddid.files import write_json
@@ -84,7 +84,6 @@ def audit(
         *question(asked.scene("query", plan.budget, torch.Generator())),
         *compare_budgets(curves, slack(len(part.rows))),
         *compare_attacks(found, slack(len(subject.rows))),
-        inside_budget(found, plan),
     ]
     result = Audit(verdicts, found, curves)
     content = {
@@ -178,15 +177,6 @@ def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
         passed = evidence[more] <= evidence[fewer] + margin
         verdicts.append(Verdict(check, passed, finding, evidence))
     return verdicts
-
-
-def inside_budget(found: Robustness, plan: Plan) -> Verdict:
-    """What is scored are 8-bit pictures within the budget (`craft` refuses what leaves it)."""
-    bounded = {name: cost for name, cost in found.costs.items() if find_attack(name).bounded}
-    changes = {name: cost["largest_change"] for name, cost in bounded.items()}
-    limit = int(plan.budget.eps * 255 + 1e-4)
-    inside = f"what is scored are whole levels in 0..255, at most {limit} from the clean ones"
-    return Verdict("8 bits and range", max(changes.values()) <= limit, inside, changes)
 
 
 def random_surrogate(subject: Subject) -> Subject:

@@ -36,13 +36,17 @@ class UnderAttack:
         return cls(images, clean, attacked, subject.gallery, guides)
 
     def similarities(self) -> pd.DataFrame:
-        """Cosine similarity to the own identity, the nearest other, and the farthest if clean."""
-        own, found = self.guides.is_own, {}
+        """Cosine similarity to the own identity, the nearest other, and the farthest if clean; the
+        own one's mean is of its other images, for a query is always near itself."""
+        own, found, guides = self.guides.is_own, {}, self.guides
+        count = guides.counts[guides.identity, None]
+        rest = normalize(torch.where(count > 1, count * guides.same - guides.own, guides.same))
         for state, query in (("clean", self.clean), ("attacked", self.attacked)):
-            near = normalize(query.embeddings.to(own.device)) @ normalize(self.guides.centroids).T
-            found[f"own, {state}"] = near[own]
+            points = normalize(query.embeddings.to(own.device))
+            near = points @ normalize(guides.centroids).T
+            found[f"own, {state}"] = (points * rest).sum(1)
             found[f"nearest other, {state}"] = near.masked_fill(own, -torch.inf).amax(1)
-            found[f"farthest, {state}"] = near.gather(1, self.guides.farthest[:, None])[:, 0]
+            found[f"farthest, {state}"] = near.gather(1, guides.farthest[:, None])[:, 0]
         return pd.DataFrame({name: column.cpu().numpy() for name, column in found.items()})
 
 

@@ -51,7 +51,8 @@ class Plan:
 @dataclass(frozen=True)
 class Robustness:
     """Rankings under "clean", under each attack, and in two worst cases per query: "worst" over
-    the standard attacks, "worst_gallery" over these and those that know the gallery, if any."""
+    the standard attacks, "worst_gallery" over these and those that know the gallery; each only
+    where such attacks were run."""
 
     rankings: dict[str, Ranking]
     costs: dict[str, dict[str, float]]  # per image: embeddings, gradients, largest change of 255
@@ -127,10 +128,10 @@ def evaluate(
     seen, known = (
         [rankings[n] for n in whole if n in attack_names(f)] for f in ("standard", "gallery")
     )
-    rankings["worst"], rows["worst"] = worst_case([clean, *seen]), subject.rows
-    if known:
-        rankings["worst_gallery"] = worst_case([rankings["worst"], *known])
-        rows["worst_gallery"] = subject.rows
+    worst = {"worst": seen, "worst_gallery": known and [*seen, *known]}
+    for name, attacked in worst.items():
+        if attacked:
+            rankings[name], rows[name] = worst_case([clean, *attacked]), subject.rows
     return Robustness(rankings, costs, rows)
 
 
@@ -149,6 +150,7 @@ def measure(
     return {
         "attack": entry.name,
         "card": {"family": entry.family, **asdict(entry.card)},
+        "budget": asdict(plan.budget_of(entry.name)),
         "cost": cost,
         "metrics": {**ranking.summary(), **ranking.spread()},
         "queries": {part: getattr(ranking, part).tolist() for part in ("ap", "inp", "first_rank")},

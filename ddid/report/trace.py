@@ -13,9 +13,9 @@ from torch import Tensor
 from ddid.attack import Budget
 from ddid.attack.registry import Attack, craft
 from ddid.data.images import to_uint8, to_unit
-from ddid.errors import InputError, require
+from ddid.errors import require
 from ddid.metric.distance import normalize
-from ddid.metric.ranking import Embedded, is_match, rank
+from ddid.metric.ranking import Embedded, has_matches, is_match, rank
 from ddid.model import ReIDNet
 from ddid.model import embed as embed_all
 from ddid.report.figures.style import pictures
@@ -85,11 +85,11 @@ class Trace:
         query without one), and cosine similarity of the attacked image to its identity."""
         rows = []
         for step, now in enumerate(self.features):
-            try:
-                found = rank(*self.sides(step))
-                ranks = (100 * float(found.ap), float(found.first_rank))
-            except InputError:  # no right answer: worth seeing in the list, and no reason to stop
-                ranks = (nan, nan)
+            query, gallery = self.sides(step)
+            ranks = nan, nan  # no right answer: worth seeing in the list, and no reason to stop
+            if has_matches(query, gallery):
+                found = rank(query, gallery)
+                ranks = 100 * float(found.ap), float(found.first_rank)
             rows.append((*ranks, float(torch.cosine_similarity(now[0], self.own, dim=0))))
         return pd.DataFrame(rows, columns=["ap", "first_rank", "similarity"]).rename_axis("step")
 

@@ -23,7 +23,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 def set_aside(folder: Path, key: str, own: Collection[str]) -> None:
     """Make the folder, and move a training of another key, the files `own`, out of the way, into
-    `before`. InputError: there are weights, and none of a training."""
+    the next number of `before`. InputError: there are weights, and none of a training."""
     make_folder(folder)
     files = {path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."}
     strange = [name for name in files if name.endswith(".safetensors") and files.isdisjoint(own)]
@@ -31,9 +31,10 @@ def set_aside(folder: Path, key: str, own: Collection[str]) -> None:
     path = folder / CHECKPOINT
     found = _read(path)[0].get("key") if path.exists() else None
     if found != key:
+        place = folder / "before" / str(len([*folder.glob("before/*")]) + 1)
         for name in files.intersection(own):
-            (folder / "before").mkdir(exist_ok=True)
-            (folder / name).replace(folder / "before" / name)
+            place.mkdir(parents=True, exist_ok=True)
+            (folder / name).replace(place / name)
 
 
 def save_checkpoint(

@@ -66,6 +66,8 @@ def test_unknown_cameras_count_as_images_only():
     assert math.isnan(table["dominance"][1])
     assert math.isnan(table["entropy"][1])
     assert table["dominance"][2] == 0.5
+    nobodys = summarise(identity_bias(manifest({(1, -1): 4, (2, -1): 2})))
+    assert nobodys.keys() == {"gini", "tail_share"}, "0 would mean that all are from one camera"
 
 
 def test_only_train_rows_are_measured():

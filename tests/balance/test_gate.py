@@ -43,6 +43,13 @@ def test_every_reason_is_found(judge, real, fresh):
     assert CAMERA in found
 
 
+def test_a_judge_of_another_network_is_trained_again(real, tmp_path, monkeypatch):
+    first = train_judge(real, tmp_path, epochs=1).held_out
+    assert torch.equal(train_judge(real, tmp_path, epochs=1).held_out, first)
+    monkeypatch.setattr("ddid.balance.judge.BACKBONE", "resnet18")
+    assert not torch.equal(train_judge(real, tmp_path, epochs=1).held_out, first)
+
+
 def with_scores(judge, identity, camera):
     return replace(judge, held_out=torch.tensor([identity, camera]).T)
 

@@ -70,6 +70,15 @@ def test_a_killed_run_ends_as_if_it_had_not_been(real, size, patch, tmp_path, mo
     assert not torch.equal(*drawn)
 
 
+def test_an_edited_network_is_trained_again(real, config, tmp_path, monkeypatch):
+    steps = []
+    for spread in (250.0, 250.0, 1.0):
+        monkeypatch.setattr("ddid.balance.network.NOISE_SPREAD", spread)
+        tell = lambda _what, done, _total: steps.append(done)  # noqa: E731
+        train_generator(real, config, SHORT, tmp_path, tell)
+    assert steps == [1, 2, 3, 4] * 2
+
+
 @pytest.mark.parametrize("labels", ["pids", "camids"])
 def test_permuted_labels_are_learnt_again(real, config, tmp_path, labels):
     first = train_generator(real, config, SHORT, tmp_path)

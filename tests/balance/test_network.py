@@ -90,7 +90,9 @@ def test_a_damaged_generator_is_refused(generator, tmp_path):
         load_generator(tmp_path)
 
 
-@pytest.mark.parametrize("wrong", [{"channels": ()}, {"channels": (24, 40)}, {"patch": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"channels": ()}, {"channels": (24, 40)}, {"channels": (32, 16)}, {"patch": 0}]
+)
 def test_impossible_networks_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         GeneratorConfig((1,), (1,), **wrong)

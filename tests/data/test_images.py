@@ -1,4 +1,5 @@
 import shutil
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ddid.data.images import (
     ImageSet,
@@ -86,6 +87,18 @@ def test_a_picture_that_lies_on_its_side_is_stood_up(tmp_path):
     picture.save(tmp_path / "telephone.png", exif=exif)
     pixels = load_images([str(tmp_path / "telephone.png")], (8, 4))
     assert pixels[0, 0].nonzero().tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize("resolution", ["wide", b"\xff"])
+def test_a_picture_with_broken_notes_is_taken_as_it_lies(tmp_path, resolution, monkeypatch):
+    """Of PIL's own errors: a wrong type of value, and one too short to be unpacked."""
+    Image.new("RGB", (8, 4)).save(tmp_path / "odd.png")
+
+    def broken(_image):
+        return struct.unpack("<I", resolution) if isinstance(resolution, bytes) else abs(resolution)
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", broken)
+    assert load_images([str(tmp_path / "odd.png")], (4, 8)).shape == (1, 3, 4, 8)
 
 
 def test_other_formats_are_refused(tmp_path):

@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 from ddid.data import Data, read_data
+from ddid.data.layouts import table as table_layout
 from ddid.data.manifest import COLUMNS, check_manifest, write_manifest
 from ddid.errors import InputError
 
@@ -67,6 +68,14 @@ def test_a_bad_file_is_one_sentence(tmp_path, text, sentence):
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_data(tmp_path / "m.csv")
+
+
+def test_empty_fields_are_defaults(tmp_path):
+    (tmp_path / "m.csv").write_text("path,pid,camid,split,origin\na.png,1,,,\nb.png,2,3,,real\n")
+    found = table_layout.read(tmp_path / "m.csv")[0]
+    assert found[["camid", "split", "origin"]].to_numpy().tolist() == [
+        [-1, "train", "real"], [3, "train", "real"],
+    ]  # fmt: skip
 
 
 def test_junk_is_dropped_from_a_csv_too(tmp_path):

@@ -139,6 +139,9 @@ def test_images_missing_everywhere_are_an_incomplete_copy_too(tmp_path, monkeypa
     monkeypatch.setitem(PUBLISHED, "Tiny", (10, 10, 10))
     assert "incomplete copy of Tiny" in quality(manifest)[0]
     assert "Tiny" not in quality(manifest[manifest["split"] != "query"])[0]
+    held_out = manifest["split"].where(manifest.index > 3, "val")
+    monkeypatch.setitem(PUBLISHED, "Tiny", (9, 8, 9))
+    assert "this is Tiny" in quality(manifest.assign(split=held_out))[0]
 
 
 def test_copies_that_jupyter_hides_are_no_images(tmp_path):

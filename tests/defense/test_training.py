@@ -112,7 +112,7 @@ def test_whatever_changes_is_trained_again(changed, colours, short, tmp_path):
     steps = []
     train(**(given | changed(given)), folder=tmp_path, progress=lambda *told: steps.append(told[1]))
     assert steps == [1, 2, 3, 4, 5]
-    assert (tmp_path / "before" / "model.json").exists()
+    assert (tmp_path / "before" / "1" / "model.json").exists()
 
 
 def test_weights_to_start_from_count_by_content(colours, short, tmp_path):

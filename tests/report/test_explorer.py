@@ -126,6 +126,16 @@ def test_a_query_without_a_right_answer_is_still_shown(net, query, gallery):
     assert not view.lists(9)["before"][1]["right"].any()
 
 
+def test_a_model_that_breaks_down_under_attack_is_not_taken_for_no_right_answer(query, gallery):
+    def model(images):
+        found = images.flatten(1)[:, :9]
+        return found / (images * 255 % 1 < 1e-3).all() if len(images) == 1 else found
+
+    explorer = Explorer({"none": model}, query, gallery)
+    explorer.choose(attack="noise")
+    assert not math.isnan(explorer.view.scores[0].ap)
+
+
 def test_right_answers_stand_where_the_ranks_say(explorer):
     explorer.choose(query=6, steps=3)
     view = explorer.view

@@ -11,6 +11,7 @@ from PIL import Image
 import ddid
 from ddid.__main__ import main
 from ddid.data.manifest import write_manifest
+from ddid.files import lock
 from ddid.report.subject import load_factory
 
 FACTORIES = """
@@ -124,6 +125,17 @@ def test_data_without_cameras_and_a_share_of_the_queries_will_do(folder, monkeyp
     assert run(folder, monkeypatch, "honest", *options, data="no_cameras.csv") in (0, 1)
     plan = json.loads(audit_of(folder, "honest").read_text())["plan"]
     assert plan["budget"]["steps"] == 4
+
+
+def test_a_folder_in_use_is_left_as_it_is(folder, monkeypatch, capsys):
+    listed = folder / "out_honest" / "01_bias_analysis" / "manifest.csv"
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    listed.write_text("another's")
+    with lock(folder / "out_honest"):
+        assert run(folder, monkeypatch, "honest") == 2
+    assert "is in use by" in capsys.readouterr().err
+    assert listed.read_text() == "another's"
+    listed.unlink()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,19 @@ def test_unseen_families_do_not_enter_the_worst_case(subject, tmp_path):
     assert evaluate(subject, tmp_path, more).summary()["worst"] == plain
 
 
+def test_there_is_no_worst_case_over_no_attack(subject, tmp_path):
+    found = evaluate(subject, tmp_path, replace(QUICK, attacks=("patch",)))
+    assert set(found.rankings) == {"clean", "patch"}
+
+
+def test_a_result_says_what_was_spent(subject, tmp_path):
+    evaluate(
+        subject, tmp_path, replace(QUICK, attacks=("fna",), budget=Budget(eps=4 / 255, steps=2))
+    )
+    spent = json.loads((tmp_path / "fna.json").read_text())["budget"]
+    assert (spent["eps"], spent["steps"]) == (4 / 255, 2)
+
+
 def test_every_attack_runs_and_stays_in_its_bounds(subject, tmp_path):
     budget = Budget(steps=3, queries=5)
     plan = Plan(tuple(attacks()), budget, gallery_steps=2, gallery_restarts=1)

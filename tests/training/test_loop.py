@@ -165,8 +165,11 @@ def test_what_another_key_left_is_moved_not_used_and_not_lost(killed, tmp_path):
         trained(tmp_path / "used", replace(SHORT, seed=1), "old")
     left = {path.name for path in (tmp_path / "used").iterdir()}
     assert same(trained(tmp_path / "used"), expected)
-    assert {path.name for path in (tmp_path / "used" / "before").iterdir()} == left
+    assert {path.name for path in (tmp_path / "used" / "before" / "1").iterdir()} == left
     assert len(read_log(tmp_path / "used")) == SHORT.steps
+    trained(tmp_path / "used", key="third")  # keeps the two before it apart
+    assert {path.name for path in (tmp_path / "used" / "before" / "1").iterdir()} == left
+    assert (tmp_path / "used" / "before" / "2" / "trained.json").exists()
 
 
 def test_weights_of_somebody_elses_are_not_overwritten_and_files_beside_a_training_stay(tmp_path):
@@ -180,7 +183,7 @@ def test_weights_of_somebody_elses_are_not_overwritten_and_files_beside_a_traini
     trained(tmp_path, key="first")
     trained(tmp_path, key="second")
     assert notes.read_text() == "years of work"
-    assert {path.name for path in (tmp_path / "before").iterdir()} == {
+    assert {path.name for path in (tmp_path / "before" / "1").iterdir()} == {
         "line.safetensors", "train_log.jsonl", "trained.json",
     }  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 import csv
 import io
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,10 +22,12 @@ def recognises(root: Path) -> bool:
 def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
     """Rows in the order of the file, their index the line; empty optional fields are defaults. A
     row with another number of fields than the header would shift its columns: InputError."""
+    optional = {name: f.default for name, f in Row.model_fields.items() if not f.is_required()}
+    texts: dict[str, Any] = {n: partial(_or, d) for n, d in optional.items() if isinstance(d, str)}
     try:
         text = root.read_text(encoding="utf-8-sig")
         lines = _lines(text, root)
-        frame = pd.read_csv(io.StringIO(text), index_col=False, converters={"path": str})
+        frame = pd.read_csv(io.StringIO(text), index_col=False, converters={"path": str, **texts})
     except InputError:
         raise
     except (csv.Error, ValueError) as error:
@@ -31,8 +35,11 @@ def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
     missing = {"path", "pid"} - set(frame.columns)
     require(not missing, f"{root} lacks the column(s) {', '.join(sorted(missing))}")
     require(len(frame) == len(lines), f"{root} has quotes that do not pair: mend them")
-    optional = {name: f.default for name, f in Row.model_fields.items() if not f.is_required()}
     return frame.fillna(optional).set_axis(lines), []
+
+
+def _or(default: str, text: str) -> str:
+    return text or default
 
 
 def _lines(text: str, root: Path) -> list[int]:

@@ -47,7 +47,7 @@ def camera_shares(before: pd.DataFrame, after: pd.DataFrame | None = None) -> Dr
         after: the balanced one, in a second panel.
     """
     panels = {"before": before} if after is None else {"before": before, "after": after}
-    trains = {title: rows[rows["split"] == "train"] for title, rows in panels.items()}
+    trains = {t: r[(r["split"] == "train") & (r["camid"] >= 0)] for t, r in panels.items()}
     shares = {t: 100 * pd.crosstab(r.pid, r.camid, normalize="index") for t, r in trains.items()}
     order = shares["before"].max(axis=1).sort_values(ascending=False, kind="stable").index
     figure, axes = new_figure(3.2 * len(panels), 3, 1, len(panels), sharey=True)

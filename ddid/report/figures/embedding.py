@@ -64,9 +64,10 @@ def embedding_maps(
 def similarity_histograms(similarities: Mapping[str, pd.DataFrame]) -> Drawn:
     """How similar queries are to identities, clean in the first row, attacked in the second.
 
-    {queries} queries; cosine similarity to the mean clean embedding of their own identity, of the
-    other one nearest to them, and of the one farthest from them when clean. Unlike places on a map
-    this is what ranks: where “nearest other” reaches “own”, somebody else is found.
+    {queries} queries; cosine similarity to the mean clean embedding of the other queries of their
+    own identity, of all queries of the identity nearest to them, and of the one farthest from them
+    when clean. Unlike distances on a map these are the similarities that rank, of identities as a
+    whole: where “nearest other” passes “own”, somebody else comes first.
 
     Args:
         similarities: model → a row a query, a column “TO, STATE” a curve; see `UnderAttack`.

@@ -17,7 +17,7 @@ DRAWS = 300  # of a bootstrap: enough for whiskers that move by less than their 
 def robustness_bars(queries: pd.DataFrame) -> Drawn:
     """One group of bars per attack, in the order given and under its family, one bar per model.
 
-    Higher is better. {queries} queries of {identities} identities; whiskers: 95 % bootstrap
+    Higher is better. {queries} queries of {identities} identities{fewer}; whiskers: 95 % bootstrap
     interval over identities and their queries, for one training. “worst” takes for each query the
     lowest of clean and the standard attacks: the figure to quote.
 
@@ -40,7 +40,11 @@ def robustness_bars(queries: pd.DataFrame) -> Drawn:
         ax.text((places[0] + places[-1]) / 2, 101, kind, ha="center", va="bottom", fontsize=7)
         ax.axvline(places[0] - 0.5, color="0.8", linewidth=0.8)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=models, title=None)
-    return figure, {"queries": queries["query"].nunique(), "identities": queries["pid"].nunique()}
+    asked = queries.groupby("attack", sort=False)["query"].nunique()
+    some = [f"{attack} {count}" for attack, count in asked[asked < asked.max()].items()]
+    fewer = f" (of which {', '.join(some)})" if some else ""
+    people = queries["pid"].nunique()
+    return figure, {"queries": asked.max(), "identities": people, "fewer": fewer}
 
 
 @paper_style

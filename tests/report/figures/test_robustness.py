@@ -40,6 +40,12 @@ def test_bars_are_means_over_the_queries_in_the_order_given():
     assert "2 queries of 2 identities" in figure.texts[0].get_text()
 
 
+def test_bars_over_fewer_queries_are_named():
+    few = queries(none=([1, 2], {"clean": [50, 10]})), queries(none=([1], {"square": [20]}))
+    told = robustness_bars(pd.concat(few)).texts[0].get_text()
+    assert "2 queries of 2 identities (of which square 1)" in " ".join(told.split())
+
+
 def test_bars_stand_under_their_attacks_family():
     many = {name: [30, 10] for name in ("clean", "fna", "sma", "gallery", "patch", "worst")}
     (ax,) = robustness_bars(queries(none=([1, 2], many))).axes
