@@ -66,12 +66,11 @@ def audit_run(
     }
     parameters = check_parameters(NOTEBOOK, given)
     _try(parameters)
-    read = read_data(Path(data)).manifest
+    read, first = read_data(Path(data)).manifest, root / "01_bias_analysis"
     with lock(root):
-        of_a_run = (root / "01_bias_analysis" / "parameters.json").exists()
         told = f"{root} holds a run of notebooks: choose another --out for the audit"
-        require(not of_a_run, told)
-        write_manifest(read, root / "01_bias_analysis" / "manifest.csv")
+        require(not (first / "parameters.json").exists(), told)
+        write_manifest(read, first / "manifest.csv")
     run_notebooks({NOTEBOOK: parameters}, root)
     write_page(root / NOTEBOOK / f"{NOTEBOOK}.ipynb", root / "audit.html", f"Audit of {model}")
     result = read_json(root / NOTEBOOK / "models" / model / "audit.json")

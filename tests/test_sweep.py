@@ -158,6 +158,11 @@ def test_what_stops_on_bad_input_is_named_and_loses_nothing_else(study, tmp_path
         ({"grid": {"seed": []}}, "seed is an empty list"),
         ({"grid": {}}, "gains are paired by seed, which no grid has"),
         ({"gather": [{"record": "x.y", "levels": ["recipe", "attack"]}]}, "is of no notebook here"),
+        (
+            {"gather": [{"record": "train.results", "levels": [], "only": {"metrc": ["mAP"]}}]},
+            "metrc",
+        ),
+        ({"gains": {"over": ["none"], "file": "x/queries.csv"}}, "x/queries.csv is of no notebook"),
     ],
 )
 def test_a_mistake_in_a_study_is_named_before_anything_runs(study, tmp_path, change, sentence):
@@ -172,6 +177,9 @@ def test_settings_overrule_a_study_and_single_values_become_lists(study):
     plans = [list(cell.plans.values()) for cell in cells]
     assert [train["gain"] for _, train in plans] == [1, 1, 1, 1]
     assert {tuple(train["recipes"]) for _, train in plans} == {("none",), ("mine",)}
+    own = read_study(str(study(variants=two, set={"gain": 3, "train.gain": 4})))
+    assert {[*cell.plans.values()][1]["gain"] for cell in cells_of(own)} == {4}
+    assert {[*cell.plans.values()][1]["gain"] for cell in cells_of(own, {"gain": 1})} == {1}
 
 
 @pytest.mark.parametrize("seeds", [5, [5, 7]])

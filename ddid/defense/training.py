@@ -32,6 +32,9 @@ class TrainConfig(Fit):
     steps: int = 300
     lr: float = 1e-3
     weight_decay: float = 5e-4
+    # Nearly every gradient is longer (4 to 30) and so has this length: neither the first, longest
+    # ones nor the scale of a recipe's loss then decide how far AdamW steps for long.
+    clip: float = 1.0
     backbone: str = "resnet-tiny"  # a name of `ddid.backbones`
     weights: str = ""  # file, folder or hub name of pretrained ones; empty: random ones
     identities: int = 16  # P in a batch (Hermans et al. 2017) …

@@ -166,9 +166,24 @@ def test_a_batch_with_one_identity_is_refused(colours, short, tmp_path):
         train("metric_at", colours.take(colours.pids == colours.pids[0]), short, tmp_path)
 
 
+@pytest.mark.parametrize("recipe", ["ddid", "half_batches"])
+def test_halves_of_one_person_are_refused(recipe, colours, short, tmp_path):
+    """Nobody is there to be told from: triplets would be 0, and FNA would aim at oneself."""
+    with pytest.raises(InputError, match=r"batches of 3 identities .* at least 4"):
+        train(recipe, colours, replace(short, identities=3), tmp_path)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"lr": -1.0}, {"warmup": 1.0}, {"eps": 8.0}, {"eps": -1.0}]
-)
+    "wrong",
+    [
+        {"images_per_identity": 1},
+        {"steps": 0},
+        {"lr": -1.0},
+        {"warmup": 1.0},
+        {"eps": 8.0},
+        {"eps": -1.0},
+    ],
+)  # fmt: skip
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(InputError):
         TrainConfig(**wrong)
