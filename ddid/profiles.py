@@ -1,12 +1,15 @@
 """Profiles and settings: which parameters each notebook runs under."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ddid.attack import find_attack
+from ddid.backbones import find_backbone
+from ddid.balance.sampling import Sampling
+from ddid.defense.meta import Meta
 from ddid.defense.recipes import find_recipe
 from ddid.errors import InputError, require
 from ddid.files import from_here
@@ -18,11 +21,19 @@ from ddid.notebook import (
     notebook_names,
     resolve,
 )
+from ddid.street.street import StreetConfig
 
 PROFILES = NOTEBOOKS / "profiles"
 PATHS = ("out", "root", "start", "ready", "weights")  # last words of names of parameters: paths
 HUB = ("weights",)  # … or names on a model hub
 DATA = ("data_root", "away_root")
+NAMED: Mapping[str, Callable[[Any], Any]] = {  # parameters that are names, and what knows them
+    "backbone": find_backbone,
+    "meta_split": lambda split: Meta(split=split),
+    "sampling_way": Sampling,
+    "shown_attack": find_attack,
+    "street_domain": lambda domain: StreetConfig(domain=domain),
+}
 
 Plans = Mapping[str, Mapping[str, Any]]
 """Notebook (its name, or a path to its file) → its checked parameters, in order of execution."""
@@ -92,6 +103,8 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     for parameters in (checked[n] for n in checked if not Path(n).suffix):  # not one's own file
         for recipe in parameters.get("recipes", []):
             find_recipe(recipe.partition("@")[0])
+        for name in NAMED.keys() & parameters.keys():
+            NAMED[name](parameters[name])
         for name in (name for name in HUB if parameters.get(name)):
             if (place := resolve(parameters[name])).exists():
                 parameters[name] = str(place)

@@ -86,8 +86,9 @@ def test_a_model_whose_gradient_is_no_number_gets_no_score(people, tmp_path):
 @pytest.fixture
 def edge(monkeypatch):
     """The edge alone: what is behind it is tested elsewhere."""
-    for work in ("train_recipe", "attack_and_rank", "question", "Panel"):
+    for work in ("train_recipe", "attack_and_rank", "question"):
         monkeypatch.setattr(front, work, mock.MagicMock())
+    monkeypatch.setattr("ddid.report.panel.Panel", mock.MagicMock())
     for work in ("train_generator", "References", "train_judge", "Gate", "resample"):
         monkeypatch.setattr(resampling, work, mock.MagicMock(side_effect=InputError("enough")))
 
@@ -134,7 +135,7 @@ def test_wrong_settings_are_one_sentence(people, tmp_path):
 
 
 def test_a_recipe_may_have_other_hyper_parameters(people, tmp_path):
-    few = {"steps": 1, "identities": 2, "images_per_identity": 2}
+    few = {"steps": 1, "identities": 4, "images_per_identity": 2}
     weights = []
     for gamma in (1.5, 3.0):
         recipe = tuned(find_recipe("ddid"), FNES(gamma=gamma), Meta(rate=0.1), 0.2)

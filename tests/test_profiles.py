@@ -85,6 +85,16 @@ def test_a_profile_for_photographs_does_not_fall_back_to_the_street(profile, tmp
     assert found["01_bias_analysis"]["data_root"] == str(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["05.shown_attack=fnaa", "03.backbone=resnet-tinny", "meta_split=persons", "sampling_way=fly",
+     "street_domain=village"],
+)  # fmt: skip
+def test_a_name_that_nobody_knows_is_refused_before_anything_runs(setting, tmp_path):
+    with pytest.raises(InputError, match=setting.partition("=")[2]):
+        plan_run("demo", tmp_path, [setting])
+
+
 def test_weights_in_a_profile_are_taken_from_the_repository(tmp_path):
     profile = tmp_path / "mine.yaml"
     for written, meant in (("ddid", str(resolve("ddid"))), ("some/hub", "some/hub")):
