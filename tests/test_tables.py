@@ -108,6 +108,12 @@ def test_gains_are_taken_seed_by_seed(results):
     assert table(results, "defenses gains none clean")[2:] == ["| mine | +30.0 |"]
 
 
+def test_names_with_spaces_are_quoted(results):
+    rows = pd.read_csv(results / "defenses.csv").replace("mine", "mine, clip 1")
+    rows.to_csv(results / "defenses.csv", index=False)
+    assert table(results, 'defenses gains "mine, clip 1" clean')[2:] == ["| none | -30.0 |"]
+
+
 def test_gains_with_queries_say_where_the_interval_excludes_zero(results):
     rows = [("mine", "none", "clean", 3.0, 1.0, 5.0, 3), ("mine", "none", "fna", 3.0, -1.0, 5.0, 3)]
     names = ["recipe", "over", "attack", "gain", "low", "high", "pairs"]
