@@ -80,7 +80,7 @@ def saved(tmp_path_factory):
     """A network, a generator and a checkpoint, to be damaged."""
     folder = tmp_path_factory.mktemp("saved")
     save_model(ReIDNet(ModelConfig(2, height=32, width=16)), folder / "model")
-    config = GeneratorConfig((1, 2), (1,), 8, 8, (16,))
+    config = GeneratorConfig((1, 2), (1,), 8, 8, (32,))
     save_generator(
         Generator(Denoiser(ReferenceUNet(config), 0.5), config), folder / "generator", {}
     )
