@@ -89,7 +89,7 @@ assert found.table()["mAP"]["worst"] <= found.table()["mAP"]["dark"]
 import torch
 from ddid.model import load_model
 from ddid.report.gradcam import similarity_maps
-few = {"identities": 2, "images_per_identity": 2, "steps": 1}
+few = {"identities": 4, "images_per_identity": 2, "steps": 1}
 ddid.train("ddid", train, out="net", backbone="small", **few)
 net, images = load_model("net"), train.images[:2] / 255
 assert net(images).shape == (2, 16)
