@@ -48,7 +48,9 @@ def audit_run(
     from ddid.data import read_data
     from ddid.data.manifest import write_manifest
 
-    root = from_here(out)
+    first = (root := from_here(out)) / "01_bias_analysis"
+    told = f"{root} holds a run of notebooks: choose another --out for the audit"
+    require(not (first / "parameters.json").exists(), told)
     given = {
         "out": str(root),
         "recipes": [],
@@ -66,11 +68,8 @@ def audit_run(
     }
     parameters = check_parameters(NOTEBOOK, given)
     _try(parameters)
-    read, first = read_data(Path(data)).manifest, root / "01_bias_analysis"
     with lock(root):
-        told = f"{root} holds a run of notebooks: choose another --out for the audit"
-        require(not (first / "parameters.json").exists(), told)
-        write_manifest(read, first / "manifest.csv")
+        write_manifest(read_data(Path(data)).manifest, first / "manifest.csv")
     run_notebooks({NOTEBOOK: parameters}, root)
     write_page(root / NOTEBOOK / f"{NOTEBOOK}.ipynb", root / "audit.html", f"Audit of {model}")
     result = read_json(root / NOTEBOOK / "models" / model / "audit.json")
