@@ -16,43 +16,39 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_without_a_terminal_short_tasks_leave_a_line_now_and_then(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    stream = io.StringIO()
-    tell = progress_lines(stream)
-    for task in range(35):
-        for done in range(1, 33):
-            now[0] += 0.02
-            tell(f"attack {task}", done, 32)
-    lines = stream.getvalue().splitlines()
-    assert len(lines) <= 6
-    assert lines[0] == "    attack 0: 1/32"
+@pytest.fixture
+def lines(monkeypatch):
+    """Lines told of tasks, given as (name, done, total), each step of which takes some seconds."""
+
+    def told(tasks, seconds):
+        now, stream = [0.0], io.StringIO()
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        tell = progress_lines(stream)
+        for task in tasks:
+            now[0] += seconds
+            tell(*task)
+        return stream.getvalue().splitlines()
+
+    return told
 
 
-def test_a_long_task_tells_its_remaining_time_and_its_end(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    stream = io.StringIO()
-    tell = progress_lines(stream)
-    for done in range(1, 101):
-        now[0] += 1.0
-        tell("training", done, 100)
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 11
-    assert lines[5] == "    training: 51/100, 49 seconds left"
-    assert lines[-1] == "    training: 100/100"
+def test_without_a_terminal_short_tasks_leave_a_line_now_and_then(lines):
+    tasks = [(f"attack {task}", done, 32) for task in range(35) for done in range(1, 33)]
+    found = lines(tasks, seconds=0.02)
+    assert len(found) <= 6
+    assert found[0] == "    attack 0: 1/32"
 
 
-def test_a_resumed_task_is_timed_by_what_it_did_itself(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    stream = io.StringIO()
-    tell = progress_lines(stream)
-    for done in range(901, 922):
-        tell("training", done, 950)
-        now[0] += 1.0
-    assert stream.getvalue().splitlines()[1] == "    training: 911/950, 39 seconds left"
+def test_a_long_task_tells_its_remaining_time_and_its_end(lines):
+    found = lines([("training", done, 100) for done in range(1, 101)], seconds=1)
+    assert len(found) == 11
+    assert found[5] == "    training: 51/100, 49 seconds left"
+    assert found[-1] == "    training: 100/100"
+
+
+def test_a_resumed_task_is_timed_by_what_it_did_itself(lines):
+    found = lines([("training", done, 950) for done in range(901, 922)], seconds=1)
+    assert found[1] == "    training: 911/950, 39 seconds left"
 
 
 def test_bars_are_nested_and_leave_nothing_if_they_were_short(monkeypatch):
