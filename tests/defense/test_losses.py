@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ddid.defense.losses import Batch, identity_terms
+from ddid.defense.recipes.ours import crossed_terms
 from ddid.metric.losses import TRIPLET_MARGIN
 from ddid.model import Heads
 
@@ -35,11 +36,11 @@ def cross_entropy(logits, targets):
     return total / len(logits)
 
 
-def triplets(features):
+def triplets(features, references=None):
     losses = []
     for i, anchor in enumerate(features):
         far, near = 0.0, math.inf
-        for j, other in enumerate(features):
+        for j, other in enumerate(references or features):
             if LABELS[i] != LABELS[j]:
                 near = min(near, math.dist(anchor, other))
             elif i != j:
@@ -63,3 +64,12 @@ def test_metric_adversarial_training_is_two_losses_on_two_kinds_of_images(batch,
 def test_what_was_not_embedded_has_no_terms(batch, answers):
     assert identity_terms(batch, answers[0], None).keys() == {"clean_cls", "clean_tri"}
     assert identity_terms(batch, None, answers[1]).keys() == {"attacked_cls", "attacked_tri"}
+
+
+def test_crossed_triplets_compare_attacked_anchors_with_clean_images(batch, answers):
+    terms = crossed_terms(batch, *answers)
+    clean, attacked = (heads.feature.tolist() for heads in answers)
+    plain = identity_terms(batch, *answers)
+    assert terms.keys() == plain.keys()
+    assert float(terms["attacked_tri"]) == pytest.approx(triplets(attacked, clean), rel=1e-5)
+    assert all(terms[name] == plain[name] for name in terms if name != "attacked_tri")
