@@ -19,7 +19,7 @@ from ddid.files import lock
 from ddid.profiles import PROFILES
 from ddid.street.street import StreetConfig, write_street
 from ddid.study import STUDIES, cells_of, read_study
-from ddid.sweep import connect, run_study
+from ddid.sweep import connect, run_step, run_study
 
 START = "import json, os, time\nfrom pathlib import Path\nhere = Path(out)\n"
 EXECUTED = "with open(here.parents[1] / 'executed.txt', 'a') as log: log.write(NAME + '\\n')\n"
@@ -279,6 +279,15 @@ if __name__ == "__main__":
         print(client.submit(os.getpid).result(), flush=True)
         time.sleep(600)
 """
+
+
+def test_a_notebook_does_not_inherit_the_allocator_of_a_dask_worker(monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # by which a training takes 1.6 times
+    monkeypatch.setattr("ddid.sweep.run_notebooks", lambda *_: seen.update(os.environ))
+    assert run_step({"draw": {}}, tmp_path / "step", None, None) == ""
+    assert seen
+    assert "MALLOC_TRIM_THRESHOLD_" not in seen
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ RECIPES = [
         "crossed_at",
         paper="Metric AT of Zhou et al. 2026 (arXiv 2511.09933), changed",
         idea="FNA on the network in training; attacked anchors are compared with clean images.",
-        ours="The crossing, which ACT (Zhou et al. 2021) has the other way round. It gains clean mAP, "
+        ours="The crossing; ACT (Zhou et al. 2021) has it the other way round. It gains clean mAP, "
         "which a larger budget spends: `crossed_at-eps12`.",
         loss=crossed_terms,
     )
