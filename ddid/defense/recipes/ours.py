@@ -7,8 +7,8 @@ from ddid.model import Heads
 
 
 def crossed_terms(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
-    """Metric AT's terms, the attacked triplets with clean positives and negatives: at test time
-    only the query is attacked, the gallery is not."""
+    """Metric AT's terms, the attacked triplets with clean positives and negatives [ours]: at test
+    time only the query is attacked, the gallery is not."""
     crossed = batch_hard_triplet(
         attacked.feature, batch.labels, references=clean.feature, pool=batch.pool
     )
