@@ -17,7 +17,7 @@ from ddid.metric.distance import normalize
 from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
 from ddid.model import Heads
 
-BETA = 6.0  # of TRADES
+BETA = 2.0  # of TRADES; the best of .5, 2 and 6 (the paper's) on two streets of their own
 GUIDES = 4  # that GOAT pushes from
 
 
@@ -124,7 +124,7 @@ RECIPES = [
         paper="Zhang et al. 2019, Theoretically Principled Trade-off: Robustness and Accuracy",
         idea="Clean loss plus beta times how far the attack moves the output.",
         ours="The output is the unit-length embedding and the attack SMA, for ReID has no classes "
-        "to keep; beta keeps the paper's 6.",
+        "to keep; beta is 2, tuned on other streets: the paper's 6 costs a third of clean mAP.",
         craft=sma,
         loss=trade_off,
     ),
