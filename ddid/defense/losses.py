@@ -23,7 +23,6 @@ class Batch:
     targets: Tensor  # (B, C) rows that sum to 1
     attacked: Tensor | None = None  # as `images`
     attacked_targets: Tensor | None = None  # as `targets`
-    pool: Tensor | None = None  # (B,) only equal numbers meet in a triplet; None: all do
 
     def take(self, rows: Tensor) -> "Batch":
         """Some of the rows."""
@@ -52,5 +51,5 @@ def identity_terms(batch: Batch, clean: Heads | None, attacked: Heads | None) ->
     for kind, (heads, targets) in kinds.items():
         if heads is not None and targets is not None:
             terms[f"{kind}_cls"] = soft_cross_entropy(heads.logits, targets)
-            terms[f"{kind}_tri"] = batch_hard_triplet(heads.feature, batch.labels, pool=batch.pool)
+            terms[f"{kind}_tri"] = batch_hard_triplet(heads.feature, batch.labels)
     return terms

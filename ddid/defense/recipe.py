@@ -5,7 +5,7 @@ The training loop is the same for all of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from ddid.attack.budget import Budget
 from ddid.attack.seen import fna
@@ -16,7 +16,6 @@ from ddid.errors import require
 
 Loss = Callable[[Batch, Any, Any], Terms]
 """Batch, `Heads` of clean and of attacked images (None: there are none) → terms to be summed."""
-Part = Literal["guides", "statistics", "triplets"]
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,19 @@ class Recipe:
     fnes: FNES | None = None
     discriminator: float = 0.0  # weight of the encoder's side of the game; 0 leaves it out
     meta: Meta | None = None
-    # What takes two halves of a batch, split by identity, for two batches: the attack's guides,
-    # BatchNorm's statistics, the triplets.
-    by_half: tuple[Part, ...] = ()
     eps: float = 0.0  # of the inner attack, with its step in proportion; 0 for everybody's
     attack_steps: int = 0  # each as much smaller as there are more; 0 for everybody's
     average: float = 0.0  # see `ddid.training.Fit`
 
     def __post_init__(self) -> None:
-        changed = self.fnes or self.discriminator or self.by_half or self.eps or self.attack_steps
+        changed = self.fnes or self.discriminator or self.eps or self.attack_steps
         require(bool(self.craft or not changed), f"{self.name}: this recipe attacks no images")
         require(
             self.craft is fna or not self.fnes,
             f"{self.name}: FNES follows the class that FNA aims at, and this attack is another",
         )
         require(
-            self.on_clean or not (self.discriminator or self.by_half),
+            self.on_clean or not self.discriminator,
             f"{self.name}: clean and attacked images are wanted, but it learns from attacked ones",
         )
 

@@ -1,9 +1,7 @@
 """One training step: attack the batch, stretch and soften it, and collect the gradient."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +15,7 @@ from ddid.defense.losses import Batch, Terms, forward_both
 from ddid.defense.meta import Craft, Forward, Meta, meta_backward, split_rows
 from ddid.defense.recipe import Recipe
 from ddid.metric.losses import SMOOTHING, smooth_labels
-from ddid.model import Heads, ReIDNet
+from ddid.model import ReIDNet
 from ddid.seeds import seed_of
 
 Rows = tuple[Tensor, ...]
@@ -50,11 +48,9 @@ class Learner:
         return Batch(images, labels, smooth_labels(labels, classes, smoothing))
 
     def halves(self, labels: Tensor, camids: Tensor, draw: Draw) -> Rows:
-        """Rows of two halves, where the recipe wants such; arguments on the host."""
+        """Rows of two halves, for self-meta learning; arguments on the host."""
         meta = self.recipe.meta
-        if not meta and not self.recipe.by_half:
-            return ()
-        return split_rows(labels, camids, meta.split if meta else "identity", draw.host)
+        return split_rows(labels, camids, meta.split, draw.host) if meta else ()
 
     def gradient(self, batch: Batch, halves: Rows, draw: Draw) -> Terms:
         """Add the gradient of the recipe's whole loss to every `.grad`, empty before; returns loss
@@ -63,8 +59,7 @@ class Learner:
         if self.recipe.meta:
             self.meta_gradient(self.recipe.meta, batch, halves, draw, seen)
         else:
-            batch = self.attack_whole(batch, halves, draw)
-            self.loss(batch, self.net, seen, halves).backward()
+            self.loss(self.attack(batch, self.net, draw), self.net, seen).backward()
         return {name: torch.stack(values).mean() for name, values in seen.items()}
 
     def meta_gradient(self, meta: Meta, batch: Batch, halves: Rows, draw: Draw, seen: Seen) -> None:
@@ -82,17 +77,6 @@ class Learner:
             return self.loss(half, forward, seen)
 
         meta_backward(self.net, lambda forward: self.loss(train, forward, seen), meta_test, meta)
-
-    def attack_whole(self, batch: Batch, halves: Rows, draw: Draw) -> Batch:
-        """The batch attacked, with what the recipe's `by_half` says kept within halves."""
-        if "triplets" in self.recipe.by_half:
-            second = halves[1].to(batch.labels.device)
-            batch = replace(batch, pool=torch.zeros_like(batch.labels).index_fill(0, second, 1))
-        if "guides" not in self.recipe.by_half:
-            return self.attack(batch, self.net, draw)
-        parts = [self.attack(batch.take(rows), self.net, draw) for rows in halves]
-        made = in_order([(part.attacked, part.attacked_targets) for part in parts], halves)
-        return replace(batch, attacked=made[0], attacked_targets=made[1])
 
     def attack(
         self, batch: Batch, forward: Forward, draw: Draw, craft: Craft | None = None
@@ -121,11 +105,9 @@ class Learner:
         scene = Scene(forward, batch.images, batch.labels, budget, draw.device)
         return replace(scene, surrogate=replace(scene, embed=self.source)) if self.source else scene
 
-    def loss(
-        self, batch: Batch, forward: Forward, seen: Seen | None = None, halves: Rows = ()
-    ) -> Tensor:
+    def loss(self, batch: Batch, forward: Forward, seen: Seen | None = None) -> Tensor:
         """The recipe's terms, summed; `seen` gets each of them, and accuracies in [0, 1]."""
-        clean, attacked = self.outputs(batch, forward, halves)
+        clean, attacked = forward_both(forward, batch, on_clean=self.recipe.on_clean)
         terms, shares = self.recipe.loss(batch, clean, attacked), {}
         for name, heads in (("clean_accuracy", clean), ("attacked_accuracy", attacked)):
             if heads is not None:
@@ -139,20 +121,3 @@ class Learner:
             for name, value in {"loss": total, **terms, **shares}.items():
                 seen[name].append(value.detach())
         return total
-
-    def outputs(
-        self, batch: Batch, forward: Forward, halves: Rows
-    ) -> tuple[Heads | None, Heads | None]:
-        """What the network answers to clean and to attacked images."""
-        on_clean = self.recipe.on_clean
-        if not halves or "statistics" not in self.recipe.by_half:
-            return forward_both(forward, batch, on_clean=on_clean)
-        parts = [forward_both(forward, batch.take(rows)) for rows in halves]
-        clean, attacked = (Heads(*in_order(kind, halves)) for kind in zip(*parts, strict=True))
-        return clean, attacked
-
-
-def in_order(parts: Sequence[Any], halves: Rows) -> list[Tensor]:
-    """Tensors that each half gave, in the order of the whole batch."""
-    order = torch.cat(halves).argsort()
-    return [torch.cat(values)[order.to(values[0].device)] for values in zip(*parts, strict=True)]

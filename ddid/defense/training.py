@@ -104,7 +104,7 @@ class Defence:
         self.name, self.config = recipe.name, config
         accelerator = Accelerator()
         self.device = accelerator.device
-        halves = recipe.by_half or (recipe.meta and recipe.meta.split == "identity")
+        halves = recipe.meta and recipe.meta.split == "identity"
         self.batches = own_share(train_set, config, accelerator, least=4 if halves else 2)
         height, width = train_set.images.shape[-2:]
         shape = ModelConfig(len(train_set.classes), config.backbone, height, width)

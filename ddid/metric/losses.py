@@ -26,7 +26,6 @@ def batch_hard_triplet(
     margin: float = TRIPLET_MARGIN,
     *,
     references: Tensor | None = None,
-    pool: Tensor | None = None,
 ) -> Tensor:
     """Triplet loss of each anchor's farthest positive and nearest negative (Hermans et al. 2017).
 
@@ -35,15 +34,13 @@ def batch_hard_triplet(
         labels: (B,) identities.
         margin: wanted gap between the two distances, ≥ 0.
         references: (B, D) positives and negatives; the anchors if None. Row i is never i's own.
-        pool: (B,) which rows may meet in a triplet: those with the same number; all if None.
 
     Returns the mean over triplets that violate the margin, a differentiable zero if there are none.
     """
     distances = torch.cdist(features, features if references is None else references)
     same = labels[:, None] == labels
-    apart = torch.zeros_like(same) if pool is None else pool[:, None] != pool
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    positive = distances.masked_fill(~same | itself | apart, -torch.inf).max(1).values
-    negative = distances.masked_fill(same | apart, torch.inf).min(1).values
+    positive = distances.masked_fill(~same | itself, -torch.inf).max(1).values
+    negative = distances.masked_fill(same, torch.inf).min(1).values
     violation = (positive - negative + margin).clamp(min=0)
     return violation.sum() / (violation > 0).sum().clamp(min=1)

@@ -111,9 +111,6 @@ def test_a_name_switches_modules_on_and_off():
     base, whole = find_recipe("metric_at"), find_recipe("ddid")
     assert find_recipe("metric_at+fnes") == replace(base, name="metric_at+fnes", fnes=FNES())
     assert find_recipe("ddid-meta") == replace(whole, name="ddid-meta", meta=None)
-    halves = find_recipe("half_batches")
-    built = find_recipe("metric_at+halves")
-    assert replace(built, name="half_batches", idea=halves.idea, ours=halves.ours) == halves
     built = find_recipe("metric_at+fnes+discriminator+meta")
     assert replace(built, name="ddid", idea=whole.idea, ours=whole.ours) == whole
 
@@ -181,6 +178,8 @@ def test_settings_reach_the_modules_that_are_on():
     assert (whole.fnes, whole.meta, whole.discriminator) == (fnes, meta, 0.7)
     base = find_recipe("metric_at")
     assert tuned(base, fnes, meta, 0.7) == base
+    halves = tuned(find_recipe("half_batches"), fnes, replace(meta, rate=0.5), 0.7)
+    assert halves.meta == replace(meta, rate=0.0)
 
 
 def test_a_pool_of_attacks_is_looked_up_and_checked():

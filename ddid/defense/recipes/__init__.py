@@ -1,20 +1,18 @@
 """The registry: every module here lists its `RECIPES`, and a name may change one.
 
 `metric_at+fnes`, `ddid-meta`: a module switched on or off. `metric_at-eps10`, `metric_at-steps6`:
-another inner attack. `ddid+ema`: a moving average of the weights. Several may follow each other:
-`ddid-meta+halves` keeps the half batches of self-meta learning, not its look ahead, and takes the
-mean of their losses, not the sum.
+another inner attack. `ddid+ema`: a moving average of the weights. Several may follow each other.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from ddid.attack import find_attack
 from ddid.defense.fnes import FNES
 from ddid.defense.meta import Craft, Meta
-from ddid.defense.recipe import Part, Recipe
+from ddid.defense.recipe import Recipe
 from ddid.errors import require
 from ddid.modules import modules_of
 
@@ -25,7 +23,6 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "-discriminator": {"discriminator": 0.0},
     "+meta": {"meta": Meta()},
     "-meta": {"meta": None},
-    "+halves": {"by_half": get_args(Part)},
     "+ema": {"average": 0.05},  # our choice: after 300 steps it forgets one half in 15
 }
 GRAMMAR = f"followed by {', '.join(SWITCHES)}, -epsN or -stepsN"
@@ -70,7 +67,9 @@ def _change(word: str) -> dict[str, Any]:
 
 
 def tuned(recipe: Recipe, fnes: FNES, meta: Meta, discriminator: float) -> Recipe:
-    """The recipe with these settings for the modules it has switched on."""
+    """The recipe with these settings for the modules it has on; half batches keep α = 0."""
+    if recipe.meta and not recipe.meta.rate:
+        meta = replace(meta, rate=0.0)
     given = {"fnes": fnes, "meta": meta, "discriminator": discriminator}
     on: dict[str, Any] = {name: value for name, value in given.items() if getattr(recipe, name)}
     return replace(recipe, **on)

@@ -9,9 +9,7 @@ from ddid.model import Heads
 def crossed_terms(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
     """Metric AT's terms, the attacked triplets with clean positives and negatives [ours]: at test
     time only the query is attacked, the gallery is not."""
-    crossed = batch_hard_triplet(
-        attacked.feature, batch.labels, references=clean.feature, pool=batch.pool
-    )
+    crossed = batch_hard_triplet(attacked.feature, batch.labels, references=clean.feature)
     return identity_terms(batch, clean, attacked) | {"attacked_tri": crossed}
 
 

@@ -75,9 +75,7 @@ def anti_collapse(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
     return {
         "clean_cls": soft_cross_entropy(clean.logits, batch.targets),
         "attacked_cls": soft_cross_entropy(attacked.logits, batch.targets),
-        "collapse_tri": batch_hard_triplet(
-            anchors, batch.labels, references=references, pool=batch.pool
-        ),
+        "collapse_tri": batch_hard_triplet(anchors, batch.labels, references=references),
     }
 
 
