@@ -14,6 +14,8 @@ Everything made lies in `out`; called again, finished work is found there as lon
 and code are the same. Importing the package loads nothing heavy.
 """
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ __all__ = ["audit", "balanced", "evaluate", "explore", "read_data", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name in __all__:
+        return getattr(import_module("ddid.front"), name)
+    if name.startswith("_") or not find_spec(f"ddid.{name}"):
         raise AttributeError(f"module 'ddid' has no attribute {name!r}")
-    from ddid import front
-
-    return getattr(front, name)
+    return import_module(f"ddid.{name}")  # `ddid.model.load_model` in a session's first line

@@ -66,6 +66,11 @@ class Cell:
         words = [f"{name}={value}" for name, value in self.chosen.items()]
         return ",".join(words).replace("/", "_") or "only"
 
+    @property
+    def recipes(self) -> list[str]:
+        """Names of the models it trains and measures."""
+        return [name for own in self.plans.values() for name in own.get("recipes", [])]
+
     def rows(self, study: Study, folder: Path) -> Iterator[dict[str, Any]]:
         """What the study gathers from the run in `folder`, with every column it may ask for."""
         known = {name: value for plan in self.plans.values() for name, value in plan.items()}
@@ -158,4 +163,7 @@ def cells_of(study: Study, settings: Mapping[str, Any] | None = None) -> list[Ce
         own = {**study.fixed, **gridded, **variant}
         own = {n: v for n, v in own.items() if not {n, n.split(".")[-1]} & fixed.keys()}
         cells.append(Cell(chosen, plan(study.notebooks, study.profile, own | fixed)))
+    for name in (name for cell in cells for name in cell.recipes if name.endswith("@gated")):
+        told = f"{name} trains on what notebook 02 draws, which is not in the study {study.name}"
+        require("02_diffusion_resampling" in study.notebooks, told)
     return cells

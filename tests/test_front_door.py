@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from ddid.defense.training import TrainConfig
 from ddid.errors import InputError
 from tests.refusal import told
 
+README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
 MODULES = ["ddid", *(m.name for m in pkgutil.walk_packages(ddid.__path__, "ddid."))]
 OFFERED = ["read_data", "balanced", "train", "evaluate", "audit", "explore"]
 
@@ -50,6 +52,13 @@ def test_importing_the_package_loads_nothing_heavy():
     text = f"import sys, ddid; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\bddid\.\w+\.[\w.]+(?=[(`])", README))))
+def test_a_name_on_the_page_is_there_at_once(name):
+    text = f"import ddid; print({name})"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("name", OFFERED)

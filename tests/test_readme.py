@@ -154,11 +154,16 @@ def test_own_model_is_audited(tmp_path):
     assert (tmp_path / "runs/audit/audit.html").is_file()
 
 
-def test_the_ten_lines_of_python(tmp_path):
-    (source,) = re.findall(r"```python\n(import ddid\n.*?)```", README, re.DOTALL)
-    source = source.replace("steps=300", "steps=2").replace("delta1=8", "delta1=8, steps=2")
+def test_the_ten_lines_of_python_and_a_recipe_of_ones_own(tmp_path):
+    ten, own = re.findall(r"```python\n(import ddid\n.*?)```", README, re.DOTALL)
+    ten = ten.replace("delta1=8", "delta1=8, steps=2")
     write_street(tmp_path / "my_data", StreetConfig(train_identities=16, test_identities=4))
-    assert "worst" in shell(f"{sys.executable} -c {shlex.quote(source)}", folder=tmp_path)
+    ten, own = (source.replace("steps=300", "steps=2") for source in (ten, own))
+    assert "worst" in shell(f"{sys.executable} -c {shlex.quote(ten)}", folder=tmp_path)
+    shell(f"{sys.executable} -c {shlex.quote(own)}", folder=tmp_path)
+    for name in ("mine", "softer"):
+        log = (tmp_path / "out" / name / "train_log.jsonl").read_text(encoding="utf-8")
+        assert ('"apart"' in log) == (name == "mine")
 
 
 def test_a_notebook_runs_alone_from_anywhere(tmp_path):

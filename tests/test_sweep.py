@@ -171,6 +171,12 @@ def test_a_mistake_in_a_study_is_named_before_anything_runs(study, tmp_path, cha
     assert not (tmp_path / "out/steps").exists()
 
 
+def test_a_study_of_balancing_has_the_notebook_that_balances():
+    assert cells_of(read_study("balancing"), {"variant": "ddid@gated"})
+    with pytest.raises(InputError, match="none@gated trains on what notebook 02 draws"):
+        cells_of(read_study("defenses"), {"recipes": "none@gated"})
+
+
 def test_settings_overrule_a_study_and_single_values_become_lists(study):
     two = {name: {"recipes": name} for name in ("none", "mine")}
     cells = cells_of(read_study(str(study(variants=two))), {"gain": 1})

@@ -1,7 +1,10 @@
 """Tables: what stands in them is what the results say."""
 
 import json
+import re
+import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +13,8 @@ import pytest
 from ddid.errors import InputError
 from ddid.files import write_json
 from ddid.notebook import REPOSITORY, notebook_path
+from ddid.profiles import parse_setting
+from ddid.study import cells_of, read_study
 from ddid.summary import run_text
 
 PAGES = (REPOSITORY / "README.md", REPOSITORY / "figures/README.md")
@@ -239,3 +244,13 @@ def test_the_pages_say_what_the_results_say(page, tmp_path):
     copy = Path(shutil.copy(page, tmp_path))
     text = page.read_text(encoding="utf-8")
     assert fill(copy, REPOSITORY / "figures/results") == text, "run `ddid tables`"
+
+
+def test_every_sweep_on_the_pages_can_be_planned(tmp_path):
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    commands = re.findall(r"`(ddid sweep [^`]+)`", text)
+    assert len(commands) > 5
+    for command in commands:
+        words = shlex.split(command.replace("MARKET", str(tmp_path)))
+        given = [word for flag, word in pairwise(words) if flag == "--set"]
+        assert cells_of(read_study(words[2]), dict(map(parse_setting, given))), command

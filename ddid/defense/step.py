@@ -14,6 +14,7 @@ from ddid.defense.fnes import extend, soften
 from ddid.defense.losses import Batch, Terms, forward_both
 from ddid.defense.meta import Craft, Forward, Meta, meta_backward, split_rows
 from ddid.defense.recipe import Recipe
+from ddid.errors import require
 from ddid.metric.losses import SMOOTHING, smooth_labels
 from ddid.model import ReIDNet
 from ddid.seeds import seed_of
@@ -109,6 +110,8 @@ class Learner:
         """The recipe's terms, summed; `seen` gets each of them, and accuracies in [0, 1]."""
         clean, attacked = forward_both(forward, batch, on_clean=self.recipe.on_clean)
         terms, shares = self.recipe.loss(batch, clean, attacked), {}
+        told = f"{self.recipe.name}: its loss returns {type(terms).__name__}, not scalars by name"
+        require(isinstance(terms, dict), told)
         for name, heads in (("clean_accuracy", clean), ("attacked_accuracy", attacked)):
             if heads is not None:
                 shares[name] = (heads.logits.argmax(1) == batch.labels).float().mean()

@@ -14,6 +14,7 @@ from ddid.defense.meta import Meta
 from ddid.defense.recipes import batch_attacks, find_recipe
 from ddid.defense.step import Draw, Learner
 from ddid.defense.training import Defence
+from ddid.errors import InputError
 from ddid.model import ModelConfig, ReIDNet
 from ddid.training.loop import Loop
 
@@ -120,6 +121,12 @@ def test_half_batches_are_two_batches_that_never_meet(batch):
     plain = learner("metric_at")
     plain.gradient(batch, (), Draw(5, CPU))
     assert torch.cosine_similarity(gradient(plain), gradient(whole), dim=0) < 0.99
+
+
+def test_a_loss_without_names_is_refused_in_a_sentence(batch):
+    mine = replace(find_recipe("metric_at"), name="mine", loss=lambda *_: torch.zeros(()))
+    with pytest.raises(InputError, match="mine: its loss returns Tensor, not scalars by name"):
+        learner(mine).gradient(batch, (), Draw(0, CPU))
 
 
 def test_attacking_ahead_differs_by_the_look_ahead_alone(batch):
