@@ -37,10 +37,10 @@ def tail_share(counts: ArrayLike) -> float:
 def identity_bias(manifest: pd.DataFrame) -> pd.DataFrame:
     """Bias of each identity, from the manifest's train rows alone; no image is read.
 
-    Returns one row per `pid`: `images`; `cameras` that see it; `dominance`, the share of its images
-    from its most frequent camera; `entropy` of its camera shares over the logarithm of the data
-    set's number of cameras, 0 one camera … 1 all alike. The last two are NaN where no camera is
-    known.
+    Returns one row per `pid`: `images`; `cameras` that see it; `dominance`, the share from its most
+    frequent camera of those of its images whose camera is known; `entropy` of its camera shares
+    over the logarithm of the data set's number of cameras, 0 one camera … 1 all alike. The last two
+    are NaN where no camera is known.
     """
     train = manifest[manifest["split"] == "train"]
     require(len(train) > 0, "the manifest has no train images to measure the bias of")

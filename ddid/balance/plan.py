@@ -1,6 +1,7 @@
 """The resampling plan: which images phase 1 adds, each with its seed.
 
-`n_i` real images of identity `i`, `n_{i,c}` of them from camera `c` [summary]:
+`n_i` real images of identity `i`, `n_{i,c}` of them from camera `c` [summary], shares of cameras
+being among those images whose camera is known:
 - between identities: every `i` with `n_i < δ1` gets `δ1 − n_i` images;
 - within an identity: every `i` with `max_c n_{i,c} / n_i > δ2` gets one image for every camera
   `c ≠ argmax_c n_{i,c}`.

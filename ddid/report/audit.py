@@ -107,7 +107,7 @@ def sweep_budgets(budget: Budget, levels: Sequence[float]) -> dict[str, Budget]:
     return {
         **{name: replace(budget, eps=eps, step=step) for name, (eps, step) in by_eps.items()},
         **{f"steps_{count}": replace(budget, steps=count) for count in counts},
-        "restarts_3": replace(budget, restarts=3),
+        "restarts_3": replace(budget, restarts=3 * budget.restarts),
     }
 
 
@@ -138,23 +138,29 @@ def slack(queries: int) -> float:
 
 
 def compare_budgets(curves: pd.DataFrame, slack: float) -> list[Verdict]:
-    """More steps and restarts are never weaker; half the pixel range leaves nothing standing."""
+    """More eps, steps and restarts are never weaker; half the pixel range leaves nothing."""
     rows = curves[curves["attack"] == "fna"]
     maps, first = (
         dict(rows.loc[rows["metric"] == metric, ["budget", "value"]].to_numpy().tolist())
         for metric in ("mAP", "rank1")
     )
-    effort = {name: value for name, value in maps.items() if not name.startswith("eps_")}
-    chain = [value for name, value in effort.items() if name.startswith("steps_")]
-    pairs = [*pairwise(chain), (chain[-2], maps["restarts_3"])]
+    wider, longer = (
+        [maps[name] for name in sorted(maps, key=_amount) if name.startswith(kind)]
+        for kind in ("eps_", "steps_")
+    )
+    pairs = [*pairwise(wider), *pairwise(longer), (longer[-2], maps["restarts_3"])]
     never = max(after - before for before, after in pairs) <= slack
     rank1 = first[f"eps_{HUGE}"]
-    less = "more steps and more restarts lower the score, or leave it"
+    less = "a larger budget, more steps and more restarts lower the score, or leave it"
     gone = f"with {HUGE} levels of change Rank-1 falls to about 0"
     return [
-        Verdict("more effort is never weaker", never, less, effort),
+        Verdict("more effort is never weaker", never, less, maps),
         Verdict("huge eps", rank1 <= 10, gone, {"rank1": rank1}),
     ]
+
+
+def _amount(budget: str) -> float:
+    return float(budget.rpartition("_")[2])
 
 
 def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
@@ -174,7 +180,8 @@ def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
         scores = ap.dropna(subset=[name for name in (more, fewer) if name in ap]).mean()
         scores["white box"] = scores[standard].min()
         evidence = {name: float(scores[name]) for name in (more, fewer)}
-        passed = evidence[more] <= evidence[fewer] + margin
+        idle = set(evidence.values()) == {float(scores["clean"])}  # too small a budget for either
+        passed = idle or evidence[more] <= evidence[fewer] + margin
         verdicts.append(Verdict(check, passed, finding, evidence))
     return verdicts
 

@@ -37,8 +37,10 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
 
 
 def agreement(first: Tensor, second: Tensor) -> float:
-    """Mean cosine similarity of two stacks of maps (B, H, W): from 0, disjoint, to 1, alike."""
-    return float(cosine_similarity(first.flatten(1), second.flatten(1)).mean())
+    """Mean cosine similarity of two stacks of maps (B, H, W): from 0, disjoint, to 1, alike. Pairs
+    that are both empty are left out."""
+    first, second = first.flatten(1), second.flatten(1)
+    return float(cosine_similarity(first, second)[(first + second).any(1)].mean())
 
 
 def _layer(model: ReIDNet, images: Tensor) -> nn.Module:

@@ -45,8 +45,11 @@ class TrainLog:
 
     def flush(self, step: int, *, write: bool = True) -> None:
         """Append the line of the steps up to `step`; InputError for a loss that is not finite."""
-        values = torch.stack([torch.stack(list(r.values())).float() for r in self.reports])
-        means = dict(zip(self.reports[0], values.mean(0).tolist(), strict=True))
+        names = self.reports[0].keys()
+        told = f"a loss has the same terms in every step, not {', '.join(names)} in one alone"
+        require(all(report.keys() == names for report in self.reports), told)
+        values = torch.stack([torch.stack([r[n] for n in names]).float() for r in self.reports])
+        means = dict(zip(names, values.mean(0).tolist(), strict=True))
         wrong = [name for name, value in means.items() if not math.isfinite(value)]
         require(
             not wrong,

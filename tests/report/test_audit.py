@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -197,6 +198,20 @@ def test_an_honest_model_raises_no_flag(kind, request, query, gallery, tmp_path)
     assert result.flags == [], result.checks().to_string()
 
 
+def test_nobody_is_asked_about_pixels_that_there_are_not(net, query, gallery, tmp_path):
+    """Black and white ones stay in the range that models are promised."""
+
+    def strict(images):
+        assert 0 <= images.min() <= images.max() <= 1
+        return net((images + 1e-3) ** (1 / 2.2))
+
+    sides = [replace(side, images=side.images.clone()) for side in (query, gallery)]
+    for side in sides:
+        side.images[:, :, ::2] = 255 * (side.images[:, :, ::2] > 127)
+    result = audit(Subject.of(strict, *sides), tmp_path, PLAN, **SHORT)
+    assert "gradients are true" not in result.flags
+
+
 def test_a_plain_function_is_audited_too(net, query, gallery, tmp_path):
     result = audit(Subject.of(lambda x: net(x), query, gallery), tmp_path, PLAN, **SHORT)
     assert result.flags == []
@@ -270,6 +285,9 @@ def fake_curves(**changes: float) -> pd.DataFrame:
         ({"steps_60": 21.1}, ["more effort is never weaker"]),
         ({"restarts_3": 25.0}, ["more effort is never weaker"]),
         ({"eps_128": 11.0}, ["huge eps"]),
+        ({"eps_16": 21.0}, []),
+        ({"eps_16": 30.0}, ["more effort is never weaker"]),
+        ({"eps_2": 10.0}, ["more effort is never weaker"]),
     ],
 )
 def test_budgets_are_judged_by_their_order(changes, flags):
@@ -313,6 +331,7 @@ class Scores:
     [
         ({}, []),
         ({"noise": 20.0}, ["noise"]),
+        ({"noise": 80.0, "fna": 80.0}, []),  # an eps so small that nothing moves
         ({"square": 14.5}, []),
         ({"square": 13.0}, ["black box"]),
         ({"transfer": 10.0}, ["transfer"]),

@@ -12,6 +12,7 @@ from torch import nn
 from ddid.errors import InputError
 from ddid.files import write_json
 from ddid.training import Fit, fit, is_trained, read_log
+from ddid.training.log import TrainLog
 from ddid.training.loop import TRAINED, Loop, learning_rate
 
 SHORT = Fit(steps=7, lr=0.1, log_every=1, checkpoint_every=2)
@@ -60,6 +61,20 @@ def trained(folder, settings=SHORT, key="k", progress=None):
 
 def same(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_the_log_goes_by_names(tmp_path):
+    log = TrainLog(tmp_path / "log.jsonl", 0, [])
+    one, ten = torch.tensor(1.0), torch.tensor(10.0)
+    for report in ({"a": one, "b": ten}, {"b": ten, "a": one}):
+        log.add(report)
+    log.flush(2)
+    line = json.loads((tmp_path / "log.jsonl").read_text(encoding="utf-8"))
+    assert (line["a"], line["b"]) == (1, 10)
+    for report in ({"a": one, "b": ten}, {"a": one, "c": ten}):
+        log.add(report)
+    with pytest.raises(InputError, match="not a, b in one alone"):
+        log.flush(4)
 
 
 def test_it_learns(tmp_path):
