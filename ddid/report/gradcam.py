@@ -37,10 +37,11 @@ def similarity_maps(model: ReIDNet, images: Tensor, centroids: Tensor) -> Tensor
 
 
 def agreement(first: Tensor, second: Tensor) -> float:
-    """Mean cosine similarity of two stacks of maps (B, H, W): from 0, disjoint, to 1, alike. Pairs
-    that are both empty are left out."""
+    """Mean cosine similarity of two stacks of maps (B, H, W): from 0, disjoint, to 1, alike, as
+    two empty ones are."""
     first, second = first.flatten(1), second.flatten(1)
-    return float(cosine_similarity(first, second)[(first + second).any(1)].mean())
+    shown = (first + second).any(1)
+    return float(cosine_similarity(first, second).where(shown, 1.0).mean())
 
 
 def _layer(model: ReIDNet, images: Tensor) -> nn.Module:

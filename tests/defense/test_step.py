@@ -113,10 +113,9 @@ def test_half_batches_are_two_batches_that_never_meet(batch):
     """Without looking ahead the gradient is that of each half alone, attacked alone, summed."""
     whole, alone = learner("half_batches"), learner("metric_at")
     whole.gradient(batch, HALVES, Draw(5, CPU))
-    draw, losses = Draw(5, CPU), []
-    for half in [alone.attack(batch.take(rows), alone.net, draw) for rows in HALVES]:
-        losses.append(alone.loss(half, alone.net))
-    sum(losses).backward()
+    draw = Draw(5, CPU)
+    halves = [alone.attack(batch.take(rows), alone.net, draw) for rows in HALVES]
+    sum(alone.loss(half, alone.net) for half in halves).backward()
     assert torch.allclose(gradient(whole), gradient(alone), rtol=1e-3, atol=1e-4)
     plain = learner("metric_at")
     plain.gradient(batch, (), Draw(5, CPU))

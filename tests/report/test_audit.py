@@ -331,7 +331,8 @@ class Scores:
     [
         ({}, []),
         ({"noise": 20.0}, ["noise"]),
-        ({"noise": 80.0, "fna": 80.0}, []),  # an eps so small that nothing moves
+        ({"noise": 80.0, "fna": 80.0}, ["noise"]),
+        (dict.fromkeys(["noise", "fna", "auto", "square", "transfer", "gallery"], 80.0), []),
         ({"square": 14.5}, []),
         ({"square": 13.0}, ["black box"]),
         ({"transfer": 10.0}, ["transfer"]),

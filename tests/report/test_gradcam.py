@@ -78,7 +78,8 @@ def test_agreement_of_maps():
     assert agreement(left, 0.3 * left) == pytest.approx(1)
     assert agreement(left, left + 2 * right) == pytest.approx(0.5**0.5)
     nothing = torch.zeros_like(left)
-    assert agreement(torch.cat([left, nothing]), torch.cat([left, nothing])) == pytest.approx(1)
+    assert agreement(torch.cat([left, nothing]), torch.cat([right, nothing])) == 0.5
+    assert agreement(left, nothing) == 0
 
 
 def test_a_model_without_maps_is_one_sentence(images):
