@@ -31,12 +31,16 @@ def gains_of(rows: pd.DataFrame, by: str, over: Sequence[str]) -> pd.DataFrame:
         for name in (name for name in dict.fromkeys(rows[by]) if name != base):
             gained = (wide[name] - wide[base]).dropna()
             for condition, own in gained.groupby(level=keys, sort=False):
-                groups = [
-                    seed.groupby(level=person).agg(["sum", "count"]).to_numpy()
+                people = [
+                    seed.groupby(level=person).agg(["sum", "count"])
                     for _, seed in own.groupby(level="seed", sort=False)
                 ]
-                gain = np.mean([total / count for total, count in (g.sum(0) for g in groups)])
-                shared = town is not None and town.loc[condition].nunique() < len(groups)
+                gain = np.mean([total / count for total, count in (p.sum() for p in people)])
+                shared = town is not None and town.loc[condition].nunique() < len(people)
+                if shared:  # a row is one person throughout, also where a seed asked only some
+                    everybody = own.index.unique(level=person).sort_values()
+                    people = [each.reindex(everybody, fill_value=0) for each in people]
+                groups = [each.to_numpy() for each in people]
                 low, high = np.quantile(bootstrap(groups, shared=shared), [0.025, 0.975])
                 found.append([name, base, *condition, gain, low, high, len(groups)])
     return pd.DataFrame(found, columns=[by, "over", *keys, "gain", "low", "high", "pairs"])

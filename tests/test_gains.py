@@ -108,6 +108,17 @@ def test_seeds_do_not_average_away_people_whom_all_of_them_share():
     assert widths["own"] < 0.6 * widths["shared"]
 
 
+def test_seeds_that_asked_different_people_of_one_set_are_paired_by_person():
+    """Whom a seed did not ask adds nothing there, and their number is no other seed's."""
+    rows = pd.DataFrame(
+        [(seed, k, float(k % 7)) for seed in range(3) for k in range(120) if k % (seed + 1) == 0],
+        columns=["seed", "query", "ap"],
+    ).assign(attack="fna", recipe="mine", people=0)
+    both = pd.concat([rows, rows.assign(recipe="none", ap=0.0)])
+    (row,) = gains_of(both, "recipe", ["none"]).to_dict("records")
+    assert row["low"] < 3.0 < row["high"] < row["low"] + 2.0
+
+
 def test_runs_that_differ_in_something_else_are_not_averaged():
     rows = pd.DataFrame({"query": [0, 0], "ap": [1.0, 9.0], "seed": 0, "attack": "fna"})
     with pytest.raises(InputError, match="differ in more than recipe"):

@@ -30,7 +30,7 @@ class Meta:
     """How the self-meta step splits and looks ahead. Our choices, the split by identity apart."""
 
     rate: float = 0.01  # inner rate α ≥ 0
-    second_order: bool = False  # differentiate through ∇L_mtrain; dearer, no better when measured
+    second_order: bool = False  # differentiate through ∇L_mtrain, which costs more
     split: Literal["identity", "camera", "random"] = "identity"  # what the halves do not share
     attacks: tuple[Craft, ...] = ()  # on the meta-test half, one drawn a step; none: the recipe's
     ahead: bool = False  # attack the meta-test half at θ_temp, where its loss is taken, not at θ

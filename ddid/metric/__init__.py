@@ -1,5 +1,5 @@
 """Pure tensors, no files: distances, losses, and the ranking protocol."""
 
-from ddid.metric.ranking import Embedded, Ranking, has_matches, is_match, rank
+from ddid.metric.ranking import Embedded, Ranking, answerable, is_match, rank
 
-__all__ = ["Embedded", "Ranking", "has_matches", "is_match", "rank"]
+__all__ = ["Embedded", "Ranking", "answerable", "is_match", "rank"]

@@ -94,11 +94,12 @@ def is_match(pids: Tensor, camids: Tensor, own: Tensor, cameras: Tensor) -> Tens
     return (pids == own) & (own > 0) & ((camids != cameras) | (cameras < 0))
 
 
-def has_matches(query: Any, gallery: Any) -> bool:
-    """Whether some query has a right answer; both are images with `pids` and `camids` (N,)."""
-    cells = (torch.stack([side.pids, side.camids], 1).unique(dim=0) for side in (query, gallery))
-    (own, cameras), (pids, camids) = (side.unbind(1) for side in cells)
-    return bool(is_match(pids, camids, own[:, None], cameras[:, None]).any())
+def answerable(query: Any, gallery: Any) -> Tensor:
+    """Which queries have a right answer, (Q,); both sides have `pids` and `camids`."""
+    sides = [torch.stack([side.pids, side.camids], 1) for side in (query, gallery)]
+    (asked, rows), found = sides[0].unique(dim=0, return_inverse=True), sides[1].unique(dim=0)
+    (own, cameras), (pids, camids) = asked.T[:, :, None], found.T
+    return is_match(pids, camids, own, cameras).any(1)[rows]
 
 
 @torch.no_grad()

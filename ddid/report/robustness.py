@@ -18,7 +18,7 @@ from ddid.identity import identity, instructions
 from ddid.metric.ranking import Ranking, rank
 from ddid.model import embed as embed_all
 from ddid.progress import Progress
-from ddid.report.subject import Subject, evenly
+from ddid.report.subject import Subject
 
 BATCH = 64  # images in one pass
 
@@ -110,7 +110,7 @@ def evaluate(
     clean = rank(subject.attacked, subject.gallery)
     rankings, costs, rows = {"clean": clean}, {}, {"clean": subject.rows}
     every = torch.arange(len(subject.rows))
-    few = evenly(len(every), plan.dear_queries or len(every))
+    few = torch.isin(subject.rows, subject.some(plan.dear_queries).rows).nonzero().squeeze(1)
     for stage, name in enumerate(plan.attacks):
         entry, path = find_attack(name), Path(folder, f"{name}.json")
         part = few if entry.dear else every

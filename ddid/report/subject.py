@@ -15,7 +15,7 @@ from ddid.attack.pgd import value_and_grad, valued
 from ddid.data.images import ImageSet, to_unit
 from ddid.errors import InputError, first_line, require
 from ddid.metric.distance import Embed, check_embeddings
-from ddid.metric.ranking import Embedded
+from ddid.metric.ranking import Embedded, answerable
 from ddid.model import embed as embed_all
 
 
@@ -44,9 +44,13 @@ class Subject:
         return cls(embed, known, ranked, query.images, gallery.images, rows, device, name)
 
     def some(self, count: int) -> "Subject":
-        """The same with `count` of its queries under attack, evenly spread, 0: as it is. The others
-        remain references, so the attack on the chosen ones is as strong as among all."""
-        return replace(self, rows=self.rows[evenly(len(self.rows), count)]) if count else self
+        """The same with at most `count` queries under attack, evenly spread over those that have a
+        right answer; 0: as it is. All remain references, so the attack is as strong as on all."""
+        if not count:
+            return self
+        scored = answerable(self.attacked, self.gallery)
+        rows = self.rows[scored] if scored.any() else self.rows
+        return replace(self, rows=rows[evenly(len(rows), count)])
 
     @property
     def attacked(self) -> Embedded:

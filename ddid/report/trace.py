@@ -15,7 +15,7 @@ from ddid.attack.registry import Attack, craft
 from ddid.data.images import to_uint8, to_unit
 from ddid.errors import require
 from ddid.metric.distance import normalize
-from ddid.metric.ranking import Embedded, has_matches, is_match, rank
+from ddid.metric.ranking import Embedded, answerable, is_match, rank
 from ddid.model import ReIDNet
 from ddid.model import embed as embed_all
 from ddid.report.figures.style import pictures
@@ -87,7 +87,7 @@ class Trace:
         for step, now in enumerate(self.features):
             query, gallery = self.sides(step)
             ranks = nan, nan  # no right answer: worth seeing in the list, and no reason to stop
-            if has_matches(query, gallery):
+            if answerable(query, gallery).any():
                 found = rank(query, gallery)
                 ranks = 100 * float(found.ap), float(found.first_rank)
             rows.append((*ranks, float(torch.cosine_similarity(now[0], self.own, dim=0))))

@@ -7,7 +7,7 @@ from ddid.errors import InputError
 from ddid.metric import ranking
 from ddid.metric.counting import count_at_least, count_by_column
 from ddid.metric.distance import normalize
-from ddid.metric.ranking import Embedded, Ranking, has_matches, rank
+from ddid.metric.ranking import Embedded, Ranking, answerable, rank
 
 PROBLEMS = 200
 
@@ -162,7 +162,7 @@ def test_a_distractor_among_the_queries_is_left_out():
 def test_a_match_is_the_same_person_from_another_camera(query, gallery, matches):
     own, there = torch.tensor([query]), torch.tensor([gallery, (7, 1)])
     sides = [SimpleNamespace(pids=s[:, 0], camids=s[:, 1]) for s in (own, there)]
-    assert has_matches(*sides) == matches
+    assert answerable(*sides).tolist() == [matches]
 
 
 def test_spread_is_over_identities_not_queries():

@@ -10,7 +10,7 @@ from torch import nn
 import ddid.attack
 from ddid.attack import Budget, attack_names, attacks, find_attack, registry
 from ddid.errors import InputError
-from ddid.metric.ranking import rank
+from ddid.metric.ranking import answerable, rank
 from ddid.model import embed as embed_all
 from ddid.report import robustness
 from ddid.report.robustness import Plan, attack_images, evaluate
@@ -144,6 +144,18 @@ def test_some_queries_are_exactly_as_many_as_asked_for(subject):
     assert len(subject.some(5).query.pids) == 24
     with pytest.raises(InputError, match="at least one"):
         subject.some(-1)
+
+
+def test_some_queries_are_taken_from_those_that_can_be_answered(subject, tmp_path):
+    """Also by the dear attacks: of others nothing could be scored."""
+    lost = torch.isin(torch.arange(24), torch.tensor([0, 11, 23]))
+    query = replace(subject.query, pids=torch.where(lost, 0, subject.query.pids))
+    sparse = replace(subject, query=query)
+    assert torch.equal(answerable(query, subject.gallery), rank(query, subject.gallery).valid)
+    assert not lost[sparse.some(3).rows].any()
+    assert len(sparse.some(24).rows) == 21
+    found = evaluate(sparse, tmp_path, replace(QUICK, attacks=("square",), dear_queries=2))
+    assert found.rankings["square"].valid.tolist() == [True, True]
 
 
 def test_rows_are_tidy(subject, tmp_path):
