@@ -124,7 +124,8 @@ def load_model(folder: str | Path, size: tuple[int, int] | None = None) -> ReIDN
     path = folder / "weights.safetensors"
     require(path.is_file(), f"no weights {path}: train the model again")
     try:
-        net = ReIDNet(ModelConfig(**description["config"]))
+        with torch.random.fork_rng([]):  # weights drawn to be replaced cost the caller no numbers
+            net = ReIDNet(ModelConfig(**description["config"]))
         net.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(

@@ -81,14 +81,16 @@ def declared_parameters(notebook: str) -> dict[str, Literal]:
     path, values = notebook_path(notebook), {}
     cells = code_cells(path, parameters=True)
     require(len(cells) == 1, f"{path} needs one cell tagged `parameters`, it has {len(cells)}")
-    for node in ast.parse(cells[0]).body:
-        try:
+    line = cells[0].strip().partition("\n")[0]
+    try:
+        for node in ast.parse(cells[0]).body:
+            line = ast.unparse(node).partition("\n")[0]
             (target,) = node.targets  # type: ignore[attr-defined]
             values[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
-        except (AttributeError, ValueError) as error:
-            line = ast.unparse(node).splitlines()[0]
-            told = f"{path}: `{line}` is not `name = literal`; parameters are literals, one a line"
-            raise InputError(told) from error
+    except (AttributeError, ValueError, SyntaxError) as error:
+        line = getattr(error, "text", None) or line
+        told = f"{path}: `{line.strip()}` is not `name = literal`; parameters are literals"
+        raise InputError(told) from error
     return values
 
 
@@ -195,7 +197,6 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
     if threads := int(str(values.get("threads", 0))):
         import torch
 
-        require(threads > 0, f"threads is {threads}: give a number from 1 on, or 0")
         torch.set_num_threads(threads)
     write_json(run.path("parameters.json"), values)
     write_json(run.path("environment.json"), environment())

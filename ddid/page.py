@@ -167,5 +167,6 @@ def serve(run: str | Path, port: int = 8866, *, browser: bool = True) -> None:
     with TemporaryDirectory() as folder:
         page = Path(folder, "explorer.ipynb")
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), page)
-        options = [f"--port={port}", "--Voila.ip=127.0.0.1", "--show_tracebacks=True"]
+        options = [f"--port={port}", "--Voila.port_retries=0", "--Voila.ip=127.0.0.1"]
+        options += ["--show_tracebacks=True"]
         Voila.launch_instance([str(page), *options, *([] if browser else ["--no-browser"])])

@@ -59,6 +59,8 @@ def _make_way(root: Path, only: Sequence[str], *, resume: bool, overwrite: bool)
     require(resume or overwrite or bool(only) or not occupied, told)
     if occupied and overwrite:
         ours = [folder for folder in root.glob("[0-9][0-9]_*") if read_json(folder / STATE, {})]
+        told = f"{root} is a run of a study, whose notebooks others share: choose another --out"
+        require(not any(folder.is_symlink() for folder in ours), told)
         require(bool(ours), f"{root} holds no run of ddid: empty it or choose another --out")
         for folder in ours:
             if not only or folder.name in only:
@@ -137,7 +139,10 @@ def _listed(path: Path) -> set[str]:
     if path.suffix.lower() != ".csv" or not path.is_file():
         return set()
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        names = {row.get("path") for row in csv.DictReader(stream)}
+        try:
+            names = {row.get("path") for row in csv.DictReader(stream)}
+        except csv.Error:  # whoever reads it says so
+            return set()
     return {os.path.abspath(path.parent / name) for name in names if name}
 
 

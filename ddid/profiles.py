@@ -6,11 +6,12 @@ from typing import Any
 
 import yaml
 
-from ddid.attack import find_attack
+from ddid.attack import Budget, find_attack, require_family
 from ddid.backbones import find_backbone
 from ddid.balance.sampling import Sampling
+from ddid.defense.fnes import FNES
 from ddid.defense.meta import Meta
-from ddid.defense.recipes import find_recipe
+from ddid.defense.recipes import batch_attacks, find_recipe
 from ddid.errors import InputError, require
 from ddid.files import from_here
 from ddid.notebook import (
@@ -21,17 +22,25 @@ from ddid.notebook import (
     notebook_names,
     resolve,
 )
+from ddid.report.robustness import Plan
 from ddid.street.street import StreetConfig
 
 PROFILES = NOTEBOOKS / "profiles"
 PATHS = ("out", "root", "start", "ready", "weights")  # last words of names of parameters: paths
 HUB = ("weights",)  # … or names on a model hub
 DATA = ("data_root", "away_root")
-NAMED: Mapping[str, Callable[[Any], Any]] = {  # parameters that are names, and what knows them
+CHECKS: Mapping[str, Callable[[Any], Any]] = {  # parameters, and what refuses a wrong one
+    "attack_eps_255": lambda level: Plan((), Budget(level / 255)),
+    "audit_eps_255": lambda levels: [Plan((), Budget(level / 255)) for level in levels],
+    "away_street": lambda domain: domain and StreetConfig(domain=domain),
     "backbone": find_backbone,
+    "fnes_omega": lambda omega: FNES(omega=tuple(omega)),
+    "gallery_attacks": lambda names: require_family(names, "gallery"),
+    "meta_attacks": batch_attacks,
     "meta_split": lambda split: Meta(split=split),
     "sampling_way": Sampling,
     "shown_attack": find_attack,
+    "standard_attacks": lambda names: require_family(names, "standard"),
     "street_domain": lambda domain: StreetConfig(domain=domain),
 }
 
@@ -103,8 +112,8 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     for parameters in (checked[n] for n in checked if not Path(n).suffix):  # not one's own file
         for recipe in parameters.get("recipes", []):
             find_recipe(recipe.partition("@")[0])
-        for name in NAMED.keys() & parameters.keys():
-            NAMED[name](parameters[name])
+        for name in CHECKS.keys() & parameters.keys():
+            CHECKS[name](parameters[name])
         for name in (name for name in HUB if parameters.get(name)):
             if (place := resolve(parameters[name])).exists():
                 parameters[name] = str(place)

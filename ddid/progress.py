@@ -101,7 +101,7 @@ def overall(
         while not end.wait(SECONDS_BETWEEN_LOOKS):
             head.set_description_str(headline())
             told = channel.read_text(encoding="utf-8") if channel.exists() else ""
-            if told == seen:
+            if told in ("", seen):
                 continue
             what, done, total = json.loads(told)
             if bar.disable:
@@ -114,6 +114,7 @@ def overall(
             bar.refresh()
             seen, of = told, what
 
+    channel.unlink(missing_ok=True)  # a killed run's
     lines, end = progress_lines(stream, headline), threading.Event()
     foot = {"file": stream, "leave": False, "disable": not stream.isatty()}
     with tqdm(bar_format="{desc}", **foot) as head, tqdm(delay=1, **foot) as bar:

@@ -17,9 +17,12 @@ LIBRARY = Path(__file__).parent
 def code_of(cells: Iterable[str], modules: Iterable[str] = ()) -> dict[str, str]:
     """Cell or file → digest of what it does; comments and docstrings do not count. `modules` are
     names of some that are imported too."""
-    cells = list(cells)
-    found = {f"cell {n}": instructions(compile(c, "cell", "exec")) for n, c in enumerate(cells)}
-    waiting = [*modules, *(name for cell in cells for name in _imports(cell))]
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    cells = [TransformerManager().transform_cell(cell) for cell in cells]  # %magics, !commands
+    read = [_read(cell, asserts=True) for cell in cells]
+    found = {f"cell {n}": digest for n, (digest, _) in enumerate(read)}
+    waiting = [*modules, *(name for _, imported in read for name in imported)]
     while waiting:
         for path in _files(waiting.pop()):
             name = str(path.relative_to(LIBRARY) if path.is_relative_to(LIBRARY) else path)
@@ -30,10 +33,11 @@ def code_of(cells: Iterable[str], modules: Iterable[str] = ()) -> dict[str, str]
 
 
 @cache
-def _read(text: bytes) -> tuple[str, list[str]]:
+def _read(text: str | bytes, *, asserts: bool = False) -> tuple[str, list[str]]:
+    optimize = 0 if asserts else 2  # without docstrings
     try:
-        code = compile(text, "module", "exec", optimize=2)  # without docstrings
-    except (SyntaxError, ValueError):  # a user's, which nobody can import
+        code = compile(text, "code", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True, optimize)
+    except (SyntaxError, ValueError):  # a user's, who is told when it is run
         return identity(text=text), []
     return instructions(code), list(_imports(text))
 

@@ -113,6 +113,9 @@ def run_step(plan: Plans, root: Path, before: Path | None, stopped: str | None) 
     # Dask sets it for its workers, whose kernels would spend a third of a training on page faults.
     os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)
     root.mkdir(parents=True, exist_ok=True)
+    if not (root / "decoded").is_dir():  # what one step decodes is there for all
+        (root.parents[1] / "decoded").mkdir(exist_ok=True)
+        _link(root / "decoded", root.parents[1] / "decoded")
     for state in before.glob("*/state.json") if before else ():
         _link(root / state.parent.name, state.parent.resolve())
     plan = {notebook: {**parameters, "out": str(root)} for notebook, parameters in plan.items()}

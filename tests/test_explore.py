@@ -39,7 +39,9 @@ def test_the_page_is_served_to_this_machine_alone_and_says_so(tmp_path, monkeypa
     monkeypatch.setattr(Voila, "launch_instance", lambda argv: told.extend(argv))
     told = []
     serve(tmp_path, 4321, browser=False)
-    assert {"--Voila.ip=127.0.0.1", "--port=4321", "--no-browser"} <= set(told)
+    assert {"--Voila.ip=127.0.0.1", "--port=4321", "--Voila.port_retries=0", "--no-browser"} <= set(
+        told
+    )
     assert "on this machine only" in capsys.readouterr().out
     with pytest.raises(InputError, match="port is 70000: give a number from 1 to 65535"):
         serve(tmp_path, 70000)

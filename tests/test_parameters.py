@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -60,9 +61,10 @@ def test_a_value_of_another_type_is_refused(name, value, sentence):
 
 
 def test_defaults_must_be_literals(notebooks):
-    write_notebook(notebooks, "03_three", "eps = 8 / 255\n")
-    with pytest.raises(InputError, match="`eps = 8 / 255` is not `name = literal`"):
-        declared_parameters("03_three")
+    for line in ("eps = 8 / 255", "%matplotlib inline", "eps = (8"):
+        write_notebook(notebooks, "03_three", f"seed = 0\n{line}\n")
+        with pytest.raises(InputError, match=re.escape(f"`{line}` is not `name = literal`")):
+            declared_parameters("03_three")
 
 
 def test_a_notebook_without_parameters_cell_is_refused(notebooks):

@@ -238,6 +238,16 @@ def test_overwriting_only_some_keeps_the_others(tmp_path):
 
 
 @pytest.mark.usefixtures("notebooks")
+def test_a_run_of_a_study_is_not_overwritten(tmp_path):
+    write_json(tmp_path / "steps/one/01_one/state.json", {"finished": True})
+    (tmp_path / "runs/cell").mkdir(parents=True)
+    (tmp_path / "runs/cell/01_one").symlink_to(tmp_path / "steps/one/01_one")
+    with pytest.raises(InputError, match="is a run of a study, whose notebooks others share"):
+        run_profile("toy", tmp_path / "runs/cell", overwrite=True)
+    assert (tmp_path / "steps/one/01_one/state.json").exists()
+
+
+@pytest.mark.usefixtures("notebooks")
 def test_who_goes_on_does_not_overwrite(tmp_path, capsys):
     write_json(tmp_path / "01_one/state.json", {"finished": True})
     assert main(["run", "toy", "--out", str(tmp_path), "--resume", "--overwrite"]) == 2
@@ -386,6 +396,11 @@ def test_images_behind_a_link_count_as_the_readers_see_them(tmp_path):
     before = pipeline._stamps(tmp_path / "data")
     (tmp_path / "elsewhere/a.png").write_bytes(b"one")
     assert len(pipeline._stamps(tmp_path / "data")) == len(before) + 1
+
+
+def test_a_field_that_no_reader_takes_is_left_for_them_to_tell(tmp_path):
+    (tmp_path / "a.csv").write_text("path,pid\n" + "a" * 200_000 + ",1\n")
+    assert len(pipeline._stamps(tmp_path / "a.csv")) == 1
 
 
 @pytest.mark.parametrize(("name", "encoding"), [("a.csv", "utf-8-sig"), ("a.CSV", "utf-8")])

@@ -77,6 +77,7 @@ def test_bars_are_nested_and_leave_nothing_if_they_were_short(monkeypatch):
 def test_a_run_shows_what_its_notebook_tells(monkeypatch, tmp_path, kind):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0.01)
     stream, channel = kind(), tmp_path / "told.json"
+    channel.write_text('["training of a killed run", 1, 10]')
     with overall(channel, stream, lambda: "notebook 3 of 6, about 6 minutes left") as say:
         say("a table\n")
         tell = progress_told(channel)
@@ -86,6 +87,7 @@ def test_a_run_shows_what_its_notebook_tells(monkeypatch, tmp_path, kind):
             time.sleep(0.01)
     for text in ("a table", "training ddid", "3/10", "notebook 3 of 6, about 6 minutes left"):
         assert text in stream.getvalue()
+    assert "killed" not in stream.getvalue()
     assert not channel.exists()
 
 

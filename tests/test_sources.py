@@ -40,3 +40,13 @@ def test_names_of_keywords_count():
 
 def test_the_version_depends_on_nothing():
     assert not _modules("from ddid import __version__")
+
+
+def test_cells_may_have_what_ipython_alone_understands():
+    """Magics, commands and awaits are read as IPython would; a slip is left for the run to tell."""
+    plain = "from ddid.errors import require\nx = 1\n"
+    for line in ("%matplotlib inline", "!ls", "await later()", "%%time"):
+        cell = f"{line}\n{plain}"
+        assert code_of([cell])["cell 0"] != code_of([plain])["cell 0"]
+        assert ("errors.py" in _modules(cell)) == (line != "%%time")
+    assert code_of(["x = ("]) != code_of(["x = (("])

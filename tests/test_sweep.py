@@ -291,9 +291,19 @@ def test_a_notebook_does_not_inherit_the_allocator_of_a_dask_worker(monkeypatch,
     seen = {}
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # by which a training takes 1.6 times
     monkeypatch.setattr("ddid.sweep.run_notebooks", lambda *_: seen.update(os.environ))
-    assert run_step({"draw": {}}, tmp_path / "step", None, None) == ""
+    assert run_step({"draw": {}}, tmp_path / "steps/one", None, None) == ""
     assert seen
     assert "MALLOC_TRIM_THRESHOLD_" not in seen
+
+
+def test_what_one_step_decodes_is_there_for_all(monkeypatch, tmp_path):
+    monkeypatch.setattr("ddid.sweep.run_notebooks", lambda *_: None)
+    (tmp_path / "steps/old/decoded").mkdir(parents=True)
+    for step in ("one", "old", "two"):
+        run_step({"draw": {}}, tmp_path / "steps" / step, None, None)
+    (tmp_path / "steps/one/decoded/a.npy").write_bytes(b"pixels")
+    assert (tmp_path / "steps/two/decoded/a.npy").exists()
+    assert not (tmp_path / "steps/old/decoded/a.npy").exists(), "an earlier study's is kept"
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ class Known:
         pids, camids = (x.to(features.device)[:, None] for x in (scene.pids, scene.camids))
         right = is_match(gallery.pids, gallery.camids, pids, camids)
         rows = right.float().topk(most_right(right), dim=1).indices
-        return cls(features, right, gallery.pids != pids, rows)
+        return cls(features, right, (gallery.pids != pids) & (gallery.pids >= 0), rows)
 
     def scores(self, embeddings: Tensor) -> Tensor:
         """Cosines (B, G)."""

@@ -6,7 +6,7 @@ cameras; distances are squared, between unit-length features (post-BNNeck) in ev
 pixels stay in [0, 1] and in the budget, and are scored after rounding to 8 bits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -88,10 +88,18 @@ def attack_names(*families: Family) -> list[str]:
     return [name for name, entry in attacks().items() if entry.family in families]
 
 
+def require_family(names: Sequence[str], family: Family) -> None:
+    """InputError if an attack is of another family: a worst case would be over none of it."""
+    known = attack_names(family)
+    for name in names:
+        told = f"{find_attack(name).name} is no {family} attack: choose from {', '.join(known)}"
+        require(name in known, told)
+
+
 def find_attack(name: str) -> Attack:
     """Look an attack up; InputError lists what there is."""
     known = attacks()
-    require(name in known, f"unknown attack {name!r}: choose from {', '.join(known)}")
+    require(name in [*known], f"unknown attack {name!r}: choose from {', '.join(known)}")
     return known[name]
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ddid.backbones import find_backbone
 from ddid.data.images import ImageSet, to_unit
 from ddid.data.likeness import least_repeated, thumbnails
 from ddid.errors import require
 from ddid.identity import identity
-from ddid.metric.losses import batch_hard_triplet, smooth_labels, soft_cross_entropy
+from ddid.metric.losses import batch_hard_triplet, smooth_labels
 from ddid.model import ModelConfig, ReIDNet, embed, load_model, save_model
 from ddid.progress import Progress
 from ddid.training import Fit, augmentation, fit, is_trained, pk_batches
@@ -150,7 +151,7 @@ class JudgeTask:
         labels, pixels = self.labels[step], self.images[self.rows[step]].to(self.device)
         pixels = self.augment(to_unit(pixels))
         heads = self.net(pixels, heads=True)
-        loss = soft_cross_entropy(heads.logits, smooth_labels(labels, self.classes))
+        loss = functional.cross_entropy(heads.logits, smooth_labels(labels, self.classes))
         loss = loss + batch_hard_triplet(heads.feature, labels)
         loss.backward()
         return {"loss": loss.detach()}

@@ -22,21 +22,13 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     The formula of the FID (Heusel et al. 2017), here for ReID features.
     """
     require(min(len(one), len(other)) > 1, "a Fréchet distance needs two images on each side")
-    (mean_1, sigma_1), (mean_2, sigma_2) = moments(one), moments(other)
+    one, other = one.double(), other.double()
+    sigma_1, sigma_2 = one.T.cov(), other.T.cov()
     values, vectors = torch.linalg.eigh(sigma_1)
     root = vectors * values.clamp_min(0).sqrt() @ vectors.T  # Σ₁^½, so the product is symmetric
     cross = torch.linalg.eigvalsh(root @ sigma_2 @ root).clamp_min(0).sqrt().sum()
-    shift = (mean_1 - mean_2).square().sum()
+    shift = (one.mean(0) - other.mean(0)).square().sum()
     return float(shift + sigma_1.trace() + sigma_2.trace() - 2 * cross)
-
-
-def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) of features (n, D), float64."""
-    mean, sums = features.mean(0, dtype=torch.float64), features.new_zeros((), dtype=torch.float64)
-    for part in features.split(4096):
-        centred = part - mean
-        sums = sums + centred.T @ centred
-    return mean, sums / (len(features) - 1)
 
 
 def covered(points: Tensor, by: Tensor) -> float:

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
+from ddid.metric.losses import batch_hard_triplet
 from ddid.model import Heads
 
 Terms = dict[str, Tensor]
@@ -50,6 +51,6 @@ def identity_terms(batch: Batch, clean: Heads | None, attacked: Heads | None) ->
     terms = {}
     for kind, (heads, targets) in kinds.items():
         if heads is not None and targets is not None:
-            terms[f"{kind}_cls"] = soft_cross_entropy(heads.logits, targets)
+            terms[f"{kind}_cls"] = functional.cross_entropy(heads.logits, targets)
             terms[f"{kind}_tri"] = batch_hard_triplet(heads.feature, batch.labels)
     return terms

@@ -6,14 +6,12 @@ must also help on what it has not seen [summary].
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
 
 from ddid.attack.scene import Scene
 from ddid.errors import require, require_within
@@ -60,16 +58,6 @@ def split_rows(
     return (~tested).nonzero().squeeze(1), tested.nonzero().squeeze(1)
 
 
-class _Twice(TorchFunctionMode):
-    """Within it distances can be differentiated twice: torch's way with few rows cannot."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        mode = {"compute_mode": "use_mm_for_euclid_dist"} if func is torch.cdist else {}
-        return func(*args, **{**(kwargs or {}), **mode})
-
-
 def meta_backward(
     net: nn.Module,
     meta_train: Callable[[Forward], Tensor],
@@ -83,8 +71,7 @@ def meta_backward(
     parameters in the losses get their gradients from both. Returns both losses, detached.
     """
     theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    with _Twice() if meta.second_order else nullcontext():
-        loss_train = meta_train(net)
+    loss_train = meta_train(net)
     if meta.second_order:
         step = torch.autograd.grad(
             loss_train, list(theta.values()), create_graph=True, materialize_grads=True

@@ -12,7 +12,7 @@ from ddid.attack.seen import fna
 from ddid.defense.fnes import FNES
 from ddid.defense.losses import Batch, Terms, identity_terms
 from ddid.defense.meta import Craft, Meta
-from ddid.errors import require
+from ddid.errors import require, require_within
 
 Loss = Callable[[Batch, Any, Any], Terms]
 """Batch, `Heads` of clean and of attacked images (None: there are none) → terms to be summed."""
@@ -38,6 +38,7 @@ class Recipe:
     average: float = 0.0  # see `ddid.training.Fit`
 
     def __post_init__(self) -> None:
+        require_within(self.name, self, discriminator="[0, inf)")
         changed = self.fnes or self.discriminator or self.eps or self.attack_steps
         require(bool(self.craft or not changed), f"{self.name}: this recipe attacks no images")
         require(

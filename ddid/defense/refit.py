@@ -11,13 +11,14 @@ from collections.abc import Container, Mapping
 import pandas as pd
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ddid.attack.budget import Budget
 from ddid.attack.scene import Scene
 from ddid.data.images import ImageSet, to_unit
 from ddid.defense.recipes.rivals import pgd_on_logits
 from ddid.errors import require
-from ddid.metric.losses import smooth_labels, soft_cross_entropy
+from ddid.metric.losses import smooth_labels
 from ddid.model import ReIDNet, embed
 
 LOGITS = 2**20  # at once
@@ -71,7 +72,7 @@ def refit_classifier(net: ReIDNet, images: ImageSet, steps: int) -> ReIDNet:
     for _ in range(steps):
         optimizer.zero_grad()
         for part, own in zip(points.split(rows), labels.split(rows), strict=True):
-            loss = soft_cross_entropy(refitted.classifier(part), smooth_labels(own, classes))
+            loss = functional.cross_entropy(refitted.classifier(part), smooth_labels(own, classes))
             (loss * (len(own) / len(points))).backward()
         optimizer.step()
     return refitted

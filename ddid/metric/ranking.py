@@ -1,9 +1,10 @@
 """The ReID protocol, exactly: who is a right answer, who is ignored, and at which rank each comes.
 
 A gallery image of the query's identity is a right answer, or ignored if it is of the query's own
-camera (`is_match`); all others are wrong, so distractors (identity 0) only push ranks down. AP is
-the mean precision at the right answers (not the trapezoidal variant); a query without any is left
-out. Ties count against the model [ours: or one that maps all images to one point looks good].
+camera (`is_match`); junk (identity -1) is ignored; all others are wrong, so distractors (identity
+0) only push ranks down. AP is the mean precision at the right answers (not the trapezoidal
+variant); a query without any is left out. Ties count against the model [ours: or one that maps all
+images to one point looks good].
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ CHUNK = 2**22  # scores held at once (16 MB): beyond it nothing gets faster
 
 @dataclass(frozen=True)
 class Embedded:
-    """Images as a metric sees them: embeddings (N, D), pids and camids (N,), -1 = unknown."""
+    """Images as a metric sees them: embeddings (N, D), pids and camids (N,). Identity 0
+    is a distractor's, -1 junk, which a gallery ignores; camera -1 is unknown."""
 
     embeddings: Tensor
     pids: Tensor
@@ -105,6 +107,7 @@ def answerable(query: Any, gallery: Any) -> Tensor:
 @torch.no_grad()
 def rank(query: Embedded, gallery: Embedded) -> Ranking:
     """Rank the gallery for every query by cosine and score the order, by the module's protocol."""
+    gallery = gallery[gallery.pids >= 0]
     (queries, length), (images, other) = query.embeddings.shape, gallery.embeddings.shape
     some = min(queries, images) > 0
     require(some, f"{queries} queries against {images} gallery images: none to rank")

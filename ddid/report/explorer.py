@@ -92,7 +92,7 @@ class Explorer:
         for name, options in names.items():
             value = getattr(choice, name)
             require(value in options, f"unknown {name} {value!r}: choose {', '.join(options)}")
-        ranges = {"query": (0, last), "eps": (0, 255), "steps": (1, 1000), "shown": (-1, 1000)}
+        ranges = {"query": (0, last), "eps": (0, 255), "steps": (1, 1000), "shown": (-1, 9999)}
         for name, (low, high) in ranges.items():
             value = getattr(choice, name)
             fits = type(value) is int and low <= value <= high

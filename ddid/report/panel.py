@@ -61,7 +61,7 @@ class Panel:
         self.kind, self.shelf = w.Dropdown(options=KINDS, description="shown"), w.Box(layout=WRAP)
         shelf = w.VBox([w.Box([self.camera, self.kind], layout=WRAP), self.shelf])
         self.picker = w.Accordion([shelf], titles=["Pick a query"], selected_index=None)
-        for part in (self.camera, self.kind, self.picker):
+        for part in (self.controls["model"], self.camera, self.kind, self.picker):
             part.observe(self._attempted(self._fill), names=["value", "selected_index"])
         settings = w.Box([*self.controls.values()], layout=WRAP)
         above = [settings, self.help, self._tools(), self.picker]

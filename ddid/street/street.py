@@ -97,16 +97,17 @@ def write_street(
     with FileLock(root / ".lock"):
         remove_leftovers(root)
         if not note.is_file():
-            free = all(path.name.startswith(".") for path in root.iterdir())
+            ours = FOLDERS if anew else ()
+            free = all(path.name[0] == "." or path.name in ours for path in root.iterdir())
             require(free, f"{root} is not empty and holds no street: choose another folder")
+            _clear(root)
             write_json(note, street)
         known = read_json(note)
         drawn = known.pop("drawn", "")
         told = f"{root} holds a street of another configuration or other code: choose another"
         require(anew or known == street, told)
         if known != street:
-            for folder in FOLDERS:
-                shutil.rmtree(root / folder, ignore_errors=True)
+            _clear(root)
             write_json(note, street)
             drawn = ""
         shots = list(plan_shots(config))
@@ -121,6 +122,11 @@ def write_street(
         if damaged or not drawn:
             write_json(note, street | {"drawn": _written(root, shots)})
     return root
+
+
+def _clear(root: Path) -> None:
+    for folder in (name for name in FOLDERS if (root / name).is_dir()):
+        shutil.rmtree(root / folder)
 
 
 def _written(root: Path, shots: list[Shot]) -> str:

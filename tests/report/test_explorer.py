@@ -265,6 +265,17 @@ def test_thumbnails_can_be_of_one_camera_the_hardest_or_any(panel, explorer, que
     assert set(shown()) <= set((query.camids == camera).nonzero().flatten().tolist())
 
 
+def test_thumbnails_follow_the_model(net, query, gallery):
+    blurred = Panel(
+        Explorer({"mine": net, "flat": lambda x: net(x.mean(3, True).expand_as(x))}, query, gallery)
+    )
+    blurred.kind.value = "the hardest"
+    for name in ("flat", "mine"):
+        blurred.controls["model"].value = name
+        row, ap = blurred.explorer.find()[0]
+        assert blurred.shelf.children[0].children[1].description == f"{row}: {ap:.0f} %"
+
+
 def test_the_slider_goes_back_through_the_attack_and_a_new_attack_shows_its_end(panel, explorer):
     panel.controls["steps"].value = 5
     assert "step 5 of 5" in panel.view.value

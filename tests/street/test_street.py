@@ -108,8 +108,24 @@ def test_anew_another_street_takes_the_place_of_the_first(street, tmp_path):
     assert files(write_street(copy, other, anew=True)) != files(street)
     assert files(copy) == files(write_street(tmp_path / "other", other))
     assert (copy / "mine.txt").read_text() == "stays"
+    (copy / "mine.txt").unlink()
+    (copy / "street.json").unlink()  # as one is told to do with a damaged one
+    assert files(write_street(copy, SMALL, anew=True)) == files(street)
     with pytest.raises(InputError, match="not empty"):
         write_street(tmp_path, other, anew=True)
+
+
+def test_a_street_that_cannot_be_removed_is_not_mixed_with_another(street, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(street, copy)
+
+    def busy(folder, ignore_errors=False):
+        if not ignore_errors:
+            raise OSError(f"{folder} is busy")
+
+    monkeypatch.setattr(module.shutil, "rmtree", busy)
+    with pytest.raises(OSError, match="busy"):
+        write_street(copy, replace(SMALL, seed=1), anew=True)
 
 
 def test_a_street_of_other_drawing_code_is_not_gone_on_with(street, tmp_path, monkeypatch):

@@ -12,9 +12,10 @@ from ddid.attack.scene import Scene
 from ddid.attack.seen import fna, ifgsm, sma
 from ddid.defense.losses import Batch, Terms, identity_terms
 from ddid.defense.recipe import Recipe
+from ddid.defense.recipes.hm import hardest
 from ddid.errors import InputError
 from ddid.metric.distance import normalize
-from ddid.metric.losses import batch_hard_triplet, soft_cross_entropy
+from ddid.metric.losses import batch_hard_triplet
 from ddid.model import Heads
 
 BETA = 2.0  # of TRADES; the best of .5, 2 and 6 (the paper's) on two streets of their own
@@ -59,8 +60,7 @@ def guided(scene: Scene) -> Tensor:
 
 def collapse(scene: Scene) -> Tensor:
     """Move every image and its nearest negative towards each other."""
-    clean, same = scene.guides.own, scene.pids[:, None] == scene.pids
-    near = torch.cdist(clean, clean).masked_fill(same, torch.inf).argmin(1)
+    _, near = hardest(scene.guides.own, scene.pids)
 
     def objective(embeddings: Tensor) -> Tensor:
         own = normalize(embeddings)
@@ -73,8 +73,8 @@ def anti_collapse(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
     """Clean anchors against attacked positives and negatives, beside classification."""
     anchors, references = clean.feature, attacked.feature
     return {
-        "clean_cls": soft_cross_entropy(clean.logits, batch.targets),
-        "attacked_cls": soft_cross_entropy(attacked.logits, batch.targets),
+        "clean_cls": functional.cross_entropy(clean.logits, batch.targets),
+        "attacked_cls": functional.cross_entropy(attacked.logits, batch.targets),
         "collapse_tri": batch_hard_triplet(anchors, batch.labels, references=references),
     }
 
