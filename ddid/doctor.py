@@ -31,7 +31,9 @@ def examine(data_root: str = "") -> list[str]:
     ]
     if data_root:
         data = read_data(data_root, skip_broken=True, progress=progress_bars())
-        known = data.manifest.mask(data.manifest == -1)  # no camera
+        own = data.manifest
+        known = own.assign(pid=own["pid"].where(own["pid"] > 0))  # no distractors
+        known["camid"] = own["camid"].where(own["camid"] >= 0)
         sides = known.groupby("split")[["path", "pid", "camid"]].nunique().iterrows()
         found = [f"{s}: {c.path} images, {c.pid} ids, {c.camid} cameras" for s, c in sides]
         lines += [f"{data_root}:", *(f"  {line}" for line in (*found, *data.messages))]

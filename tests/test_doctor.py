@@ -19,6 +19,7 @@ def test_the_doctor_looks_at_a_data_folder(tmp_path, capsys):
     assert main(["doctor", "--data", str(root)]) == 0
     report = capsys.readouterr().out
     assert "train:" in report
+    assert ", 4 ids, " in report.partition("gallery:")[2], "distractors are nobody"
     assert "1 stray file(s)" in report
     assert "broken" not in report
 

@@ -18,7 +18,7 @@ from ddid.balance.network import (
 )
 from ddid.balance.references import References
 from ddid.data.images import ImageSet, rows_of_each, to_unit
-from ddid.errors import require, require_within
+from ddid.errors import InputError, require, require_within
 from ddid.files import read_json
 from ddid.identity import identity
 from ddid.progress import Progress
@@ -107,7 +107,11 @@ def unfit(folder: str | Path, real: ImageSet, config: GeneratorConfig) -> str:
     """Why the generator in `folder` is not for these images, in words; empty where it is."""
     if not Path(folder, "generator.json").is_file():
         return f"{folder} holds no generator"
-    if load_generator(folder).config != config:
+    try:
+        made_for = load_generator(folder).config
+    except InputError as error:
+        return str(error)
+    if made_for != config:
         return f"{folder} is a generator of another architecture, other identities or cameras"
     known, found = read_json(Path(folder) / "generator.json").get("people", {}), people(real)
     strange = sum(

@@ -151,6 +151,12 @@ def test_a_folder_without_a_generator_does_not_fit(real, config, tmp_path):
     assert unfit(tmp_path / "nothing", real, config) == f"{tmp_path}/nothing holds no generator"
 
 
+def test_a_damaged_generator_does_not_fit(real, config, start):
+    weights = next(Path(start).glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert str(start) in unfit(start, real, config)
+
+
 def test_notes_without_people_do_not_fit(real, config, start):
     path = Path(start) / "generator.json"
     assert unfit(start, real, config) == ""
