@@ -1,7 +1,8 @@
 """The one training loop: of the generator, of its judges, and of every defence.
 
 Step t draws all its randomness from (seed, t), so a run killed anywhere and started again, on the
-same CPU with as many threads, ends with the weights it would have had. "Batch" is the whole batch, over all processes.
+same CPU with as many threads, ends with the weights it would have had. "Batch" is the whole batch,
+over all processes.
 """
 
 import math
