@@ -105,7 +105,9 @@ class Panel:
         self.view.value = f"{STYLE}<div class='ddid'>{''.join(parts)}</div>"
 
     def _fill(self) -> None:
-        """Put queries of the wanted camera and kind on the shelf, the hardest first."""
+        """Put queries of the wanted camera and kind on the shelf, the hardest first, if it is open."""
+        if self.picker.selected_index is None:
+            return
         found = self.explorer.find(self.camera.value)
         if self.kind.value == RANDOM:
             found = sample(found, len(found))
