@@ -123,7 +123,7 @@ class Panel:
         return w.VBox([w.HTML(image), pick])
 
     def _tools(self) -> w.Box:
-        upload = w.FileUpload(accept=".png,.jpg,.jpeg", description="your own picture")
+        upload = w.FileUpload(accept=".png,.jpg,.jpeg", description="your picture")
         save, links = w.Button(description="save view", icon="download"), w.HTML()
 
         def take() -> None:
