@@ -105,7 +105,7 @@ class Panel:
         self.view.value = f"{STYLE}<div class='ddid'>{''.join(parts)}</div>"
 
     def _fill(self) -> None:
-        """Put queries of the wanted camera and kind on the shelf, the hardest first, if it is open."""
+        """Put queries of the wanted camera and kind on the open shelf, the hardest first."""
         if self.picker.selected_index is None:
             return
         found = self.explorer.find(self.camera.value)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddid.defense.losses import Batch, identity_terms
-from ddid.defense.recipes.ours import crossed_terms
+from ddid.defense.recipes.ours import anchored_terms, crossed_terms
 from ddid.metric.losses import TRIPLET_MARGIN
 from ddid.model import Heads
 
@@ -73,3 +73,15 @@ def test_crossed_triplets_compare_attacked_anchors_with_clean_images(batch, answ
     assert terms.keys() == plain.keys()
     assert float(terms["attacked_tri"]) == pytest.approx(triplets(attacked, clean), rel=1e-5)
     assert all(terms[name] == plain[name] for name in terms if name != "attacked_tri")
+
+
+def test_anchored_triplets_are_the_crossed_ones_and_move_attacked_images_alone(batch, answers):
+    for heads in answers:
+        heads.feature.requires_grad_()
+    clean, attacked = (heads.feature for heads in answers)
+    for terms, moves in ((crossed_terms, True), (anchored_terms, False)):
+        term = terms(batch, *answers)["attacked_tri"]
+        assert term.item() == crossed_terms(batch, *answers)["attacked_tri"].item()
+        found = torch.autograd.grad(term, (clean, attacked), allow_unused=True)
+        assert (found[0] is not None) == moves
+        assert found[1].norm() > 0

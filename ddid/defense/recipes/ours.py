@@ -5,21 +5,38 @@ from ddid.defense.recipe import Recipe
 from ddid.metric.losses import batch_hard_triplet
 from ddid.model import Heads
 
+SOURCE = "Metric AT of Zhou et al. 2026 (arXiv 2511.09933), changed"
 
-def crossed_terms(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
+
+def crossed_terms(batch: Batch, clean: Heads, attacked: Heads, *, still: bool = False) -> Terms:
     """Metric AT's terms, the attacked triplets with clean positives and negatives [ours]: at test
-    time only the query is attacked, the gallery is not."""
-    crossed = batch_hard_triplet(attacked.feature, batch.labels, references=clean.feature)
+    time only the query is attacked, the gallery is not. `still`: these are not moved by it."""
+    references = clean.feature.detach() if still else clean.feature
+    crossed = batch_hard_triplet(attacked.feature, batch.labels, references=references)
     return identity_terms(batch, clean, attacked) | {"attacked_tri": crossed}
+
+
+def anchored_terms(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
+    """The same among clean images that hold still."""
+    return crossed_terms(batch, clean, attacked, still=True)
 
 
 RECIPES = [
     Recipe(
         "crossed_at",
-        paper="Metric AT of Zhou et al. 2026 (arXiv 2511.09933), changed",
+        SOURCE,
         idea="FNA on the network in training; attacked anchors are compared with clean images.",
         ours="The crossing; ACT (Zhou et al. 2021) has it the other way round. It gains clean mAP, "
-        "which a larger budget spends: `crossed_at-eps12`.",
+        "which a larger budget spends: `crossed_at-eps12`. With many people its training can begin "
+        "in a collapse: see `anchored_at`.",
         loss=crossed_terms,
-    )
+    ),
+    Recipe(
+        "anchored_at",
+        SOURCE,
+        idea="`crossed_at` whose clean images hold still: only the attacked anchor is pulled.",
+        ours="All of it. Where clean images may come to meet attacked ones, all can fall together, "
+        "and the classifier reads the attack instead of the person.",
+        loss=anchored_terms,
+    ),
 ]
