@@ -197,7 +197,7 @@ def the_view_can_be_saved(page):
 
 def upload(page, file):
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="own picture").click()
+        page.get_by_role("button", name="your picture").click()
     chooser.value.set_files(file)
 
 
