@@ -1,7 +1,7 @@
 """Two pieces of work against each other on a machine that others use too."""
 
-import platform
 import os
+import platform
 import resource
 import subprocess
 import sys
