@@ -27,8 +27,8 @@ RECIPES = [
         SOURCE,
         idea="FNA on the network in training; attacked anchors are compared with clean images.",
         ours="The crossing; ACT (Zhou et al. 2021) has it the other way round. It gains clean mAP, "
-        "which a larger budget spends: `crossed_at-eps12`. With many people its training can begin "
-        "in a collapse: see `anchored_at`.",
+        "which a larger budget spends: `crossed_at-eps12`. On photographs its training began in a "
+        "collapse: see `anchored_at`.",
         loss=crossed_terms,
     ),
     Recipe(
@@ -36,7 +36,7 @@ RECIPES = [
         SOURCE,
         idea="`crossed_at` whose clean images hold still: only the attacked anchor is pulled.",
         ours="All of it. Where clean images may come to meet attacked ones, all can fall together, "
-        "and the classifier reads the attack instead of the person.",
+        "and attacked images be classified before any clean one is.",
         loss=anchored_terms,
     ),
 ]
