@@ -35,11 +35,12 @@ class Recipe:
     meta: Meta | None = None
     eps: float = 0.0  # of the inner attack, with its step in proportion; 0 for everybody's
     attack_steps: int = 0  # each as much smaller as there are more; 0 for everybody's
+    ramp: float = 0.0  # share of the training over which eps grows from 0, in [0, 1]
     average: float = 0.0  # see `ddid.training.Fit`
 
     def __post_init__(self) -> None:
-        require_within(self.name, self, discriminator="[0, inf)")
-        changed = self.fnes or self.discriminator or self.eps or self.attack_steps
+        require_within(self.name, self, discriminator="[0, inf)", ramp="[0, 1]")
+        changed = self.fnes or self.discriminator or self.eps or self.attack_steps or self.ramp
         require(bool(self.craft or not changed), f"{self.name}: this recipe attacks no images")
         require(
             self.craft is fna or not self.fnes,
@@ -50,8 +51,10 @@ class Recipe:
             f"{self.name}: clean and attacked images are wanted, but it learns from attacked ones",
         )
 
-    def spend(self, budget: Budget) -> Budget:
-        """The inner attack's budget where everybody's is `budget`."""
+    def spend(self, budget: Budget, done: float = 1.0) -> Budget:
+        """The inner attack's budget where everybody's is `budget`, in the step that ends a share
+        `done`, in (0, 1], of the training."""
         eps, steps = self.eps or budget.eps, self.attack_steps or budget.steps
+        eps *= min(1.0, done / self.ramp) if self.ramp else 1.0
         scale = (eps / budget.eps if budget.eps else 1) * budget.steps / steps
         return replace(budget, eps=eps, steps=steps, step=budget.step * scale)

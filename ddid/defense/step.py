@@ -41,6 +41,7 @@ class Learner:
     budget: Budget
     discriminator: Discriminator | None = None
     source: ReIDNet | None = None
+    done: float = 1.0  # share of the training that this step ends, in (0, 1]
 
     def batch(self, images: Tensor, labels: Tensor) -> Batch:
         """Images and labels with the targets of clean images."""
@@ -102,7 +103,7 @@ class Learner:
 
     def scene(self, batch: Batch, forward: Forward, draw: Draw) -> Scene:
         """What the inner attack gets to see."""
-        budget = self.recipe.spend(self.budget)
+        budget = self.recipe.spend(self.budget, self.done)
         scene = Scene(forward, batch.images, batch.labels, budget, draw.device)
         return replace(scene, surrogate=replace(scene, embed=self.source)) if self.source else scene
 

@@ -124,8 +124,9 @@ class Defence:
         rows, draw = self.batches[step], Draw(seed, self.device)
         labels, camids = self.labels[rows], self.camids[rows]
         images = self.augment(to_unit(self.feed[rows])).contiguous(memory_format=LAYOUT)
-        batch = self.learner.batch(images, labels.to(self.device))
-        return self.learner.gradient(batch, self.learner.halves(labels, camids, draw), draw)
+        learner = replace(self.learner, done=(step + 1) / self.config.steps)
+        batch = learner.batch(images, labels.to(self.device))
+        return learner.gradient(batch, learner.halves(labels, camids, draw), draw)
 
     def save(self, folder: Path) -> None:
         """Write the network."""

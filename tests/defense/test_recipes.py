@@ -125,6 +125,17 @@ def test_a_name_changes_the_attack_and_averages_weights():
     assert find_recipe("ddid+ema").average > 0
 
 
+def test_a_ramped_attack_grows_from_nothing_to_everybodys_and_stays():
+    everybody = Budget(8 / 255, 4 / 255, 3, random_start=True)
+    ramped = find_recipe("metric_at+ramp")
+    half = ramped.spend(everybody, ramped.ramp / 2)
+    assert (half.eps, half.step, half.steps) == pytest.approx((4 / 255, 2 / 255, 3))
+    assert ramped.spend(everybody, ramped.ramp) == everybody == ramped.spend(everybody, 1)
+    assert find_recipe("metric_at").spend(everybody, 0.01) == everybody
+    both = find_recipe("metric_at-eps12+ramp").spend(everybody, ramped.ramp / 3)
+    assert (both.eps, both.step) == pytest.approx((4 / 255, 2 / 255))
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
@@ -140,6 +151,7 @@ def test_a_name_changes_the_attack_and_averages_weights():
         ("ddid+ema+ema", ".ema changes nothing"),
         ("none+fnes", "this recipe attacks no images"),
         ("none-eps10", "this recipe attacks no images"),
+        ("none+ramp", "this recipe attacks no images"),
         ("goat+discriminator", "it learns from attacked ones"),
         ("classifier_at+fnes", "the class that FNA aims at"),
     ],

@@ -152,6 +152,17 @@ def test_weights_are_averaged_as_the_recipe_or_the_config_says(colours, short, t
     assert [note["average"] for note in notes] == [0.0, 0.5, 0.5]
 
 
+def test_the_attack_of_a_ramped_recipe_grows_while_it_trains(colours, short, tmp_path):
+    spent = []
+
+    def watched(scene):
+        spent.append(scene.budget.eps)
+        return scene.images
+
+    train(replace(find_recipe("none"), craft=watched, ramp=0.6), colours, short, tmp_path)
+    assert spent == pytest.approx([short.eps * share for share in (1 / 3, 2 / 3, 1, 1, 1)])
+
+
 def test_the_launchers_precision_counts(colours, short, monkeypatch):
     recipe = find_recipe("none")
     plain = training_key(recipe, colours, short)

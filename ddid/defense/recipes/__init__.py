@@ -1,7 +1,8 @@
 """The registry: every module here lists its `RECIPES`, and a name may change one.
 
 `metric_at+fnes`, `ddid-meta`: a module switched on or off. `metric_at-eps10`, `metric_at-steps6`:
-another inner attack. `ddid+ema`: a moving average of the weights. Several may follow each other.
+another inner attack; `metric_at+ramp`: one that grows. `ddid+ema`: averaged weights. Several may
+follow each other.
 """
 
 import re
@@ -23,6 +24,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "-discriminator": {"discriminator": 0.0},
     "+meta": {"meta": Meta()},
     "-meta": {"meta": None},
+    "+ramp": {"ramp": 0.3},  # our choice; a curriculum as of Cai et al. 2018, over eps
     "+ema": {"average": 0.05},  # our choice: after 300 steps it forgets one half in 15
 }
 GRAMMAR = f"followed by {', '.join(SWITCHES)}, -epsN or -stepsN"
