@@ -7,7 +7,7 @@ import psutil
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 from ddid.data import read_data
-from ddid.errors import InputError
+from ddid.errors import refused
 from ddid.notebook import NOTEBOOKS, declared_parameters, environment, notebook_names
 from ddid.progress import progress_bars
 
@@ -15,10 +15,8 @@ from ddid.progress import progress_bars
 def examine(data_root: str = "") -> list[str]:
     """Findings as sentences; also on the images of the data set or manifest `data_root`, if any."""
     about = environment()
-    try:
+    with refused("no Jupyter kernel `python3`: pip install ipykernel", NoSuchKernel):
         kernel = KernelSpecManager().get_kernel_spec("python3").resource_dir
-    except NoSuchKernel as error:
-        raise InputError("no Jupyter kernel `python3`: pip install ipykernel") from error
     memory = psutil.virtual_memory().total / 2**30
     free = shutil.disk_usage(os.getcwd()).free / 2**30
     counts = [f"{name} ({len(declared_parameters(name))} parameters)" for name in notebook_names()]

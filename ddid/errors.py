@@ -1,6 +1,7 @@
 """The one exception a user is meant to read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -19,9 +20,17 @@ def require(condition: bool, sentence: str) -> None:
         raise InputError(sentence)
 
 
-def first_line(error: Exception) -> str:
-    """What an error says in its first line, or its kind if it says nothing."""
-    return str(error).partition("\n")[0] or type(error).__name__
+@contextmanager
+def refused(sentence: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of these kinds into `InputError`: the sentence, and in brackets their kind and
+    first line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except kinds as error:
+        told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise InputError(f"{sentence} ({told.removesuffix(': ')})") from error
 
 
 def require_within(what: str, settings: Any, **intervals: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ddid.errors import InputError, require
+from ddid.errors import InputError, refused, require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,10 +65,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it where they are missing, or InputError."""
-    try:
+    with refused("no folder can be made there, choose another", OSError, ValueError):
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no folder can be made there ({error}): choose another") from error
 
 
 def from_here(path: str | Path) -> Path:
@@ -98,10 +96,8 @@ def read_json(path: str | Path, missing: dict[str, Any] | None = None) -> dict[s
     if missing is not None and not path.is_file():
         return missing
     require(path.is_file(), f"no file {path}: run the step that writes it first")
-    try:
+    with refused(f"{path} is not JSON: delete it and start again", ValueError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}): delete it and start again") from error
     require(isinstance(content, dict), f"{path} holds no names: delete it and start again")
     return content
 

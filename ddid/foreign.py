@@ -11,7 +11,7 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor, nn
 
-from ddid.errors import InputError, first_line, require
+from ddid.errors import refused, require
 from ddid.files import read_json
 from ddid.model import IMAGENET_MEAN, IMAGENET_STD, pooled
 
@@ -42,10 +42,8 @@ class Normalised(nn.Module):
 def torchscript(path: str) -> Normalised:
     """The TorchScript file at `path`, made by `torch.jit.trace` or `torch.jit.script`."""
     require(Path(path).is_file(), f"no TorchScript file {path}: give it with --weights")
-    try:
+    with refused(f"{path} is no TorchScript file", RuntimeError):
         return Normalised(torch.jit.load(path, map_location="cpu"))
-    except RuntimeError as error:
-        raise InputError(f"{path} is no TorchScript file: {first_line(error)}") from error
 
 
 def transformers(path: str) -> Normalised:
@@ -54,12 +52,10 @@ def transformers(path: str) -> Normalised:
     from transformers import AutoModel
 
     require(Path(path, "config.json").is_file(), f"no transformers folder {path}: no config.json")
-    try:
+    with refused(f"{path} cannot be read", OSError, ValueError, RuntimeError):
         net, report = AutoModel.from_pretrained(
             path, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} cannot be read: {first_line(error)}") from error
     lacking = sorted(report["missing_keys"])
     told = f"{path} has no weights for {', '.join(lacking[:3])}, which would be random: write a "
     require(not lacking, f"{told}factory that takes the features you mean")
@@ -75,13 +71,12 @@ def read_weights(path: str) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     require(Path(path).is_file(), f"no weights {path}: give a safetensors or a PyTorch file")
-    try:
-        safe = path.endswith(".safetensors")
+    safe = path.endswith(".safetensors")
+    with (
+        refused(f"{path} holds more than tensors: save its state_dict again", UnpicklingError),
+        refused(f"{path} is damaged", SafetensorError, RuntimeError, OSError, EOFError, ValueError),
+    ):  # the first is how weights_only refuses
         found = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
-    except UnpicklingError as error:  # how weights_only refuses
-        raise InputError(f"{path} holds more than tensors: save its state_dict again") from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {first_line(error)}") from error
     if isinstance(found, dict):
         found = found.get("state_dict", found.get("model", found))
     require(isinstance(found, dict), f"{path} holds no state dict but a {type(found).__name__}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddid.backbones import find_backbone
 from ddid.data.images import to_unit
-from ddid.errors import InputError, first_line, require
+from ddid.errors import refused, require
 from ddid.files import atomic_write, read_json, write_json
 from ddid.metric.distance import Embed
 
@@ -123,14 +123,11 @@ def load_model(folder: str | Path, size: tuple[int, int] | None = None) -> ReIDN
     require(found == FORMAT, f"{folder}/model.json has format {found!r}, not {FORMAT}: train again")
     path = folder / "weights.safetensors"
     require(path.is_file(), f"no weights {path}: train the model again")
-    try:
+    told = f"{folder} does not fit the architecture its model.json names"
+    with refused(told, RuntimeError, SafetensorError, KeyError, TypeError):
         with torch.random.fork_rng([]):  # weights drawn to be replaced cost the caller no numbers
             net = ReIDNet(ModelConfig(**description["config"]))
         net.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder} does not fit the architecture its model.json names: {first_line(error)}"
-        ) from error
     made = (net.config.height, net.config.width)
     require(size in (None, made), f"{folder} was made for images of {made}: give these, not {size}")
     return net.eval()
@@ -139,12 +136,9 @@ def load_model(folder: str | Path, size: tuple[int, int] | None = None) -> ReIDN
 def _width(backbone: nn.Module, size: tuple[int, int]) -> int:
     """Length D of a backbone's features."""
     asked = copy.deepcopy(backbone).eval()  # statistics of BatchNorm stay as they are
-    try:
-        with torch.no_grad():
-            feature = pooled(asked(torch.zeros(2, 3, *size)))
-    except (RuntimeError, AttributeError, ValueError, TypeError) as error:
-        told = f"the backbone takes no images (2, 3, {size[0]}, {size[1]})"
-        raise InputError(f"{told}: {first_line(error)}") from error
+    told = f"the backbone takes no images (2, 3, {size[0]}, {size[1]})"
+    with refused(told, RuntimeError, AttributeError, ValueError, TypeError), torch.no_grad():
+        feature = pooled(asked(torch.zeros(2, 3, *size)))
     require(
         feature.ndim == 2 and len(feature) == 2,
         f"the backbone returns {tuple(feature.shape)} for 2 images: give (B, D) or (B, D, h, w)",

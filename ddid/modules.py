@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
-from ddid.errors import InputError, first_line
+from ddid.errors import refused
 
 
 def modules_of(package: str) -> Iterator[ModuleType]:
@@ -13,11 +13,7 @@ def modules_of(package: str) -> Iterator[ModuleType]:
     a file of the user's that asks for what is not installed."""
     path = import_module(package).__path__
     for name in sorted(info.name for info in pkgutil.iter_modules(path)):
-        try:
-            yield import_module(f"{package}.{name}")
-        except InputError:
-            raise
-        except Exception as error:  # a user's file may raise anything
-            told = f"{type(error).__name__}: {first_line(error)}"
-            file = f"{package.replace('.', '/')}/{name}.py"
-            raise InputError(f"{file} cannot be imported: {told}") from error
+        file = f"{package.replace('.', '/')}/{name}.py"
+        with refused(f"{file} cannot be imported", Exception):  # a user's file may raise anything
+            module = import_module(f"{package}.{name}")
+        yield module

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ddid.errors import InputError, require
+from ddid.errors import InputError, refused, require
 from ddid.files import atomic_write, from_here, lock
 from ddid.gains import gains_of
 from ddid.notebook import resolve
@@ -151,8 +151,6 @@ def connect(scheduler: str = "", workers: int = 0) -> "Client":
         "silence_logs": logging.CRITICAL,
     }
     where = {"address": scheduler} if scheduler else local
-    try:
-        with dask.config.set(DASK):
-            return Client(**where, timeout=30, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+    told = f"no Dask scheduler answers at {scheduler}"
+    with refused(told, OSError, ValueError), dask.config.set(DASK):
+        return Client(**where, timeout=30, set_as_default=False)

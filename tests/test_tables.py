@@ -1,6 +1,5 @@
 """Tables: what stands in them is what the results say."""
 
-import json
 import re
 import shlex
 import shutil
@@ -12,10 +11,11 @@ import pytest
 
 from ddid.errors import InputError
 from ddid.files import write_json
-from ddid.notebook import REPOSITORY, notebook_path
+from ddid.notebook import REPOSITORY
 from ddid.profiles import parse_setting
 from ddid.study import cells_of, read_study
 from ddid.summary import run_text
+from tests.cells import code_cells
 
 PAGES = (REPOSITORY / "README.md", REPOSITORY / "figures/README.md")
 METRICS = {
@@ -50,14 +50,19 @@ def results(tmp_path):
 
 def fill(page, results):
     """Run the cells of the notebook `tables` here, on one page; what it says then."""
-    cells = json.loads(notebook_path("tables").read_text(encoding="utf-8"))["cells"]
+    ran(page, results)
+    return page.read_text(encoding="utf-8")
+
+
+def ran(page, results):
+    """The names that its cells leave."""
     names = {}
-    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
-        exec("".join(cell["source"]), names)
-        if "parameters" in cell["metadata"].get("tags", []):
+    for source, tags in code_cells("tables"):
+        exec(source, names)
+        if "parameters" in tags:
             given = {"out": str(page.parent / "run"), "results_root": str(results)}
             names |= given | {"pages": [str(page)]}
-    return page.read_text(encoding="utf-8")
+    return names
 
 
 def table(results, marker):
@@ -237,6 +242,32 @@ def test_the_last_words_name_any_recipe_and_show_the_worst_case(tmp_path):
 def test_what_was_not_recorded_is_left_out(tmp_path):
     write_json(tmp_path / "metrics.json", {"01_bias_analysis": {"images": 3}})
     assert "mAP" not in run_text(tmp_path)
+
+
+def test_every_mean_gain_stands_in_the_line_of_its_name_paired_by_seed(results):
+    rows = pd.DataFrame(
+        [
+            (name, seed, attack, metric, value + slope * seed)
+            for name, value, slope in (("none", 10.0, 1), ("hm", 30.0, 1), ("ddid", 40.0, 2))
+            for seed in (0, 2)
+            for attack in ("clean", "fna")
+            for metric in ("mAP", "rank1")
+        ],
+        columns=["recipe", "seed", "attack", "metric", "value"],
+    )
+    ends = pd.DataFrame([("hm", "fna", 18.0, 22.0)], columns=["recipe", "attack", "low", "high"])
+    (results / "page.md").write_text("nothing")
+    axes = ran(results / "page.md", results)["seed_dots"](rows, ["clean", "fna"], "none", ends).axes
+    assert [ax.get_title() for ax in axes] == ["clean", "fna"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["hm", "ddid"]
+    for ax in axes:
+        points = [line for line in ax.lines if len(line.get_xdata()) == 2]
+        assert points[0].get_xdata() == pytest.approx([20.0, 31.0])
+        dots = [part for part in ax.collections if len(part.get_offsets())]
+        seeds = [tuple(x) for part in dots for x in part.get_offsets().tolist()]
+        assert {(20.0, 0.0), (30.0, 1.0), (32.0, 1.0)} <= set(seeds)
+    lines = [part for part in axes[1].collections if hasattr(part, "get_segments")]
+    assert lines[0].get_segments()[0][:, 0] == pytest.approx([18.0, 22.0])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(REPOSITORY)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ddid.errors import InputError, first_line, require
+from ddid.errors import refused, require
 
 BASIC = {"depths": [1] * 4, "layer_type": "basic"}
 DINO_TINY = {"hidden_size": 192, "num_attention_heads": 3, "image_size": 64, "patch_size": 8}
@@ -42,13 +42,10 @@ def build(family: str, changes: dict[str, Any], weights: str, size: tuple[int, i
 
 
 def _pretrained(kind: Any, settings: Any, weights: str) -> Any:
-    try:
+    with refused(f"backbone weights {weights!r} cannot be read", OSError, RuntimeError, ValueError):
         backbone, report = kind.from_pretrained(
             weights, config=settings, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        told = first_line(error)
-        raise InputError(f"backbone weights {weights!r} cannot be read: {told}") from error
     wrong = [*report["missing_keys"], *report["mismatched_keys"]]
     require(
         not wrong,

@@ -13,7 +13,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from ddid.balance.edm import Condition, Denoiser
 from ddid.data.images import ImageSet
-from ddid.errors import InputError, require
+from ddid.errors import refused, require
 from ddid.files import atomic_write, read_json, write_json
 
 FORMAT = 3
@@ -159,13 +159,12 @@ def load_generator(folder: str | Path) -> Generator:
         description.get("format") == FORMAT,
         f"{folder}/generator.json is not of format {FORMAT}: move it away and train again",
     )
-    try:
+    told = f"{folder} is incomplete, damaged or of another architecture: train it again"
+    kinds = LookupError, TypeError, ArithmeticError, OSError, RuntimeError, SafetensorError
+    with refused(told, *kinds):
         found = description["config"]
         lists = {name: tuple(found[name]) for name in ("identities", "cameras", "channels")}
         config = GeneratorConfig(**found | lists)
         denoiser = Denoiser(ReferenceUNet(config), sigma_data=1.0)
         denoiser.load_state_dict(load_file(folder / "generator.safetensors"))
-    except (LookupError, TypeError, ArithmeticError, OSError, RuntimeError, SafetensorError) as e:
-        told = f"{folder} is incomplete, damaged or of another architecture: train it again"
-        raise InputError(told) from e
     return Generator(denoiser.eval(), config)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ddid.errors import InputError, require
+from ddid.errors import InputError, refused, require
 from ddid.files import atomic_write, make_folder
 from ddid.identity import identity
 from ddid.progress import Progress
@@ -102,7 +102,12 @@ def _attempts(
 
 def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
     height, width = size
-    try:
+    broken = f"{path} is truncated or no JPEG or PNG image: replace it, or skip_broken"
+    with (
+        refused(broken, OSError, SyntaxError, ValueError),
+        refused(_gone(path), FileNotFoundError),
+        refused(_too_large(path), Image.DecompressionBombError),
+    ):
         image: Image.Image
         with Image.open(path, formats=FORMATS) as image:
             require(image.width * image.height <= LARGEST, _too_large(path))
@@ -111,15 +116,6 @@ def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
             pixels = _upright(image).convert("RGB")
             if pixels.size != (width, height):
                 pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise _gone(path) from error
-    except Image.DecompressionBombError as error:
-        raise InputError(_too_large(path)) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        told = f"{path} is truncated or no JPEG or PNG image ({error})"
-        raise InputError(f"{told}: replace it, or skip_broken (notebook 01, read_data)") from error
     return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).transpose(2, 0, 1))
 
 
@@ -135,8 +131,8 @@ def _too_large(path: str) -> str:
     return f"{path} has more than {LARGEST:,} pixels: crop it"
 
 
-def _gone(path: str) -> InputError:
-    return InputError(f"no image {path}: the manifest names it but it is gone")
+def _gone(path: str) -> str:
+    return f"no image {path}: the manifest names it but it is gone"
 
 
 def check_size(size: tuple[int, int]) -> None:
@@ -158,8 +154,6 @@ def _check_room(images: int, size: tuple[int, int], there: int, where: str) -> N
 
 
 def _stat(path: str) -> tuple[int, int]:
-    try:
+    with refused(_gone(path), OSError):
         found = os.stat(path)
-    except OSError as error:
-        raise _gone(path) from error
     return found.st_size, found.st_mtime_ns

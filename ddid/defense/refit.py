@@ -6,9 +6,7 @@ on images that neither training nor refitting has seen; on the others it is memo
 """
 
 import copy
-from collections.abc import Container, Mapping
 
-import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
@@ -22,41 +20,6 @@ from ddid.metric.losses import smooth_labels
 from ddid.model import ReIDNet, embed
 
 LOGITS = 2**20  # at once
-
-
-def refit_experiment(
-    nets: Mapping[str, ReIDNet],
-    fitted: ImageSet,
-    probes: ImageSet,
-    steps: int,
-    budget: Budget,
-    unseen: tuple[ImageSet, ImageSet] | None = None,
-    beyond: Container[str] = (),
-) -> pd.DataFrame:
-    """What each network's classifier is worth on images nobody learnt: accuracies in percent.
-
-    New classifiers learn for some `steps` from the training images `fitted`; `probes` are other
-    images of the same people, or none, and not asked of networks in `beyond`, which learnt from
-    more than `fitted`; `unseen` are images to fit on and to probe, of people that no network was
-    trained on. Returns columns `clean accuracy`, `PGD accuracy`; rows (name, `as trained`), (name,
-    `refitted`) and (name, `unseen identities`), whose classifier is new as well.
-    """
-    rows = {}
-    for name, net in nets.items():
-        tried = {}
-        if len(probes) and name not in beyond:
-            tried["as trained"] = (net, probes, fitted.classes)
-            tried["refitted"] = (refit_classifier(net, fitted, steps), probes, fitted.classes)
-        if unseen:
-            known = unseen[1].take(torch.isin(unseen[1].pids, unseen[0].pids))
-            head = refit_classifier(net, unseen[0], steps)
-            tried["unseen identities"] = (head, known, unseen[0].classes)
-        for kind, given in tried.items():
-            rows[name, kind] = {
-                "clean accuracy": classifier_accuracy(*given),
-                "PGD accuracy": classifier_accuracy(*given, budget),
-            }
-    return pd.DataFrame(rows).T
 
 
 def refit_classifier(net: ReIDNet, images: ImageSet, steps: int) -> ReIDNet:

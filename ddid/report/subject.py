@@ -13,7 +13,7 @@ from ddid.attack import Budget, Scene
 from ddid.attack.objectives import fna
 from ddid.attack.pgd import value_and_grad, valued
 from ddid.data.images import ImageSet, to_unit
-from ddid.errors import InputError, first_line, require
+from ddid.errors import refused, require
 from ddid.metric.distance import Embed, check_embeddings
 from ddid.metric.ranking import Embedded, answerable
 from ddid.model import embed as embed_all
@@ -113,13 +113,9 @@ def check_model(embed: Embed, images: Tensor) -> torch.device:
     device = next((p.device for p in module.parameters()), images.device)
     lengths = set()
     for size in sorted({1, 2, len(images)} & set(range(len(images) + 1))):
-        try:
-            with torch.no_grad():
-                found = embed(images[:size].to(device))
-        except Exception as error:  # a stranger's code may raise anything
-            told = f"{type(error).__name__}: {first_line(error)}"
-            what = f"a batch of {size} images of {tuple(images.shape[1:])}"
-            raise InputError(f"the model fails on {what}: {told}") from error
+        told = f"the model fails on a batch of {size} images of {tuple(images.shape[1:])}"
+        with refused(told, Exception), torch.no_grad():  # a stranger's code may raise anything
+            found = embed(images[:size].to(device))
         require(isinstance(found, Tensor), f"the model returns {type(found).__name__}: want (B, D)")
         check_embeddings(found, "the model's")
         require(len(found) == size, f"{size} images gave {len(found)} embeddings: want one each")
@@ -141,15 +137,9 @@ def load_factory(spec: str, weights: str = "") -> Embed:
     require(bool(module_name and name), f"model {spec!r}: write package.module:factory")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    try:
+    hint = "" if weights else " (if it takes weights, give --weights)"
+    with refused(f"{spec} cannot be used{hint}", Exception):  # a stranger's code may raise anything
         factory = getattr(importlib.import_module(module_name), name)
         embed = factory(weights) if weights else factory()
-    except InputError:
-        raise
-    except Exception as error:  # a stranger's code may raise anything
-        told = f"{spec} cannot be used: {type(error).__name__}: {error}"
-        if isinstance(error, TypeError) and not weights:
-            told += "; a factory that takes weights wants --weights"
-        raise InputError(told) from error
     require(callable(embed), f"{spec} returned {type(embed).__name__}: want a callable")
     return embed.to(PartialState().device) if isinstance(embed, nn.Module) else embed

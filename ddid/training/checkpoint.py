@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ddid.errors import InputError, require
+from ddid.errors import refused, require
 from ddid.files import atomic_write, make_folder
 from ddid.identity import identity
 
@@ -70,15 +70,11 @@ def load_checkpoint(path: Path, modules: nn.Module, optimizer: torch.optim.Optim
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
+    told = f"{path} is damaged: move it away to start this training afresh"
+    with refused(told, SafetensorError, OSError, ValueError, AttributeError):
         with safe_open(path, framework="pt") as stream:
             header = json.loads((stream.metadata() or {}).get("ddid", "{}"))
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         digest = header.pop("digest", "")
-        if digest != identity(header=header, tensors=tensors):
-            raise OSError("its digest is another")
-        return header, tensors
-    except (SafetensorError, OSError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}): move it away to start this training afresh"
-        ) from error
+    require(digest == identity(header=header, tensors=tensors), told)
+    return header, tensors

@@ -1,7 +1,5 @@
 """The study's ways to fill one plan: whatever its notebook writes can be trained on."""
 
-import json
-
 import pytest
 import torch
 from PIL import Image
@@ -9,7 +7,7 @@ from PIL import Image
 from ddid.balance.gate import IDENTITY, KEPT
 from ddid.data import reopen
 from ddid.data.manifest import write_manifest
-from ddid.notebook import notebook_path
+from tests.cells import code_cells
 
 SIZE = (16, 8)
 
@@ -25,10 +23,9 @@ def written(real, manifest, plan, tmp_path):
     write_manifest(manifest, tmp_path / "01_bias_analysis/manifest.csv")
     write_manifest(drafts, tmp_path / "02_diffusion_resampling/drafts.csv")
     names = {}
-    for cell in json.loads(notebook_path("strategies").read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code":
-            exec("".join(cell["source"]), names)
-            names["out"] = str(tmp_path)
+    for source, _ in code_cells("strategies"):
+        exec(source, names)
+        names["out"] = str(tmp_path)
     return tmp_path / "strategies"
 
 

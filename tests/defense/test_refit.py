@@ -1,17 +1,16 @@
 """The classifier experiment: only the classifier changes, and it learns."""
 
+import pandas as pd
 import pytest
 import torch
 
 from ddid.attack.budget import Budget
 from ddid.data.likeness import least_repeated
-from ddid.defense.refit import (
-    classifier_accuracy,
-    refit_classifier,
-    refit_experiment,
-)
+from ddid.defense.refit import classifier_accuracy, refit_classifier
+from ddid.defense.training import TrainConfig
 from ddid.errors import InputError
 from ddid.model import ModelConfig, ReIDNet
+from tests.cells import code_cells
 
 
 def accuracy(net, images):
@@ -67,10 +66,22 @@ def test_a_refitted_classifier_knows_the_identities_it_was_fitted_on(net, colour
     assert accuracy(refitted, part) > 50
 
 
+def experiment(nets, fitted, probes, gallery, query, strategies=None):
+    """Notebook 03's table, by its own cell."""
+    cells = code_cells("03_adversarial_meta_training")
+    (code,) = (source for source, _ in cells if "refit_classifier(trained" in source)
+    given = {"train_set": fitted, "probes": probes, "unseen": gallery, "query": query}
+    given |= {"nets": nets, "strategies": strategies or {}, "refit_steps": 100}
+    tools = {"torch": torch, "pd": pd, "Budget": Budget, "refit_classifier": refit_classifier}
+    names = given | tools | {"classifier_accuracy": classifier_accuracy, "config": TrainConfig()}
+    exec(code, names)
+    return names["accuracy"]
+
+
 def test_the_experiment_compares_each_classifier_with_its_refitted_self(net, colours):
     rest, held = split(colours)
-    unseen = (rest.take(rest.pids > 7), held)
-    table = refit_experiment({"mine": net}, rest, held, 100, Budget(steps=5), unseen)
+    strangers = rest.take(rest.pids > 7)
+    table = experiment({"mine": net}, rest, held, strangers, held)
     kinds = ["as trained", "refitted", "unseen identities"]
     assert list(table.index) == [("mine", kind) for kind in kinds]
     assert (table["PGD accuracy"] <= table["clean accuracy"]).all()
@@ -78,7 +89,7 @@ def test_the_experiment_compares_each_classifier_with_its_refitted_self(net, col
         "as trained": classifier_accuracy(net, held, rest.classes),
         "refitted": classifier_accuracy(refit_classifier(net, rest, 100), held, rest.classes),
         "unseen identities": accuracy(
-            refit_classifier(net, unseen[0], 100), held.take(held.pids > 7)
+            refit_classifier(net, strangers, 100), held.take(held.pids > 7)
         ),
     }
     for kind, share in expected.items():
@@ -87,8 +98,8 @@ def test_the_experiment_compares_each_classifier_with_its_refitted_self(net, col
 
 def test_who_may_have_learnt_from_the_probes_is_asked_for_strangers_alone(net, colours):
     rest, held = split(colours)
-    nets, unseen = {"plain": net, "balanced": net}, (rest.take(rest.pids > 7), held)
-    table = refit_experiment(nets, rest, held, 3, Budget(steps=1), unseen, beyond={"balanced"})
+    nets, strategies = {"plain": net, "balanced": net}, {"plain": "", "balanced": "gated"}
+    table = experiment(nets, rest, held, rest.take(rest.pids > 7), held, strategies)
     asked = [("plain", "as trained"), ("plain", "refitted")]
     asked += [(name, "unseen identities") for name in ("plain", "balanced")]
     assert list(table.index) == asked

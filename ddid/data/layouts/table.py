@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ddid.data.manifest import Row
-from ddid.errors import InputError, require
+from ddid.errors import refused, require
 
 NAME = "a CSV manifest"
 
@@ -24,14 +24,10 @@ def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
     row with another number of fields than the header would shift its columns: InputError."""
     optional = {name: f.default for name, f in Row.model_fields.items() if not f.is_required()}
     texts: dict[str, Any] = {n: partial(_or, d) for n, d in optional.items() if isinstance(d, str)}
-    try:
+    with refused(f"{root} is not a CSV table in UTF-8", csv.Error, ValueError):
         text = root.read_text(encoding="utf-8-sig")
         lines = _lines(text, root)
         frame = pd.read_csv(io.StringIO(text), index_col=False, converters={"path": str, **texts})
-    except InputError:
-        raise
-    except (csv.Error, ValueError) as error:
-        raise InputError(f"{root} is not a CSV table in UTF-8: {str(error).strip()}") from error
     missing = {"path", "pid"} - set(frame.columns)
     require(not missing, f"{root} lacks the column(s) {', '.join(sorted(missing))}")
     require(len(frame) == len(lines), f"{root} has quotes that do not pair: mend them")
