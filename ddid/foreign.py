@@ -5,13 +5,14 @@ timm's, write a factory that returns `Normalised(net)` after `net.load_state_dic
 Nothing here unpickles code, but TorchScript and factories are code: take them from whom you trust.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
 
-from ddid.errors import refused, require
+from ddid.errors import InputError, refused, require
 from ddid.files import read_json
 from ddid.model import IMAGENET_MEAN, IMAGENET_STD, pooled
 
@@ -25,12 +26,13 @@ class Normalised(nn.Module):
     def __init__(
         self,
         net: nn.Module,
-        mean: tuple[float, ...] = IMAGENET_MEAN,
-        std: tuple[float, ...] = IMAGENET_STD,
+        mean: Sequence[float] | float = IMAGENET_MEAN,
+        std: Sequence[float] | float = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.net = net
-        self.register_buffer("levels", torch.tensor([mean, std]).view(2, 3, 1, 1))
+        levels = [torch.tensor(level, dtype=torch.float32).expand(3) for level in (mean, std)]
+        self.register_buffer("levels", torch.stack(levels).view(2, 3, 1, 1))
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -48,7 +50,8 @@ def torchscript(path: str) -> Normalised:
 
 def transformers(path: str) -> Normalised:
     """The model in a transformers folder: `config.json`, safetensors weights of every layer, and
-    the mean and deviation of `preprocessor_config.json` where there is one."""
+    the mean and deviation of `preprocessor_config.json` where there is one, or its word that pixels
+    stay as they are."""
     from transformers import AutoModel
 
     require(Path(path, "config.json").is_file(), f"no transformers folder {path}: no config.json")
@@ -61,7 +64,10 @@ def transformers(path: str) -> Normalised:
     require(not lacking, f"{told}factory that takes the features you mean")
     prepared = read_json(Path(path, "preprocessor_config.json"), {})
     kept = {name: prepared.get(f"image_{name}") for name in ("mean", "std")}
-    return Normalised(net, **{name: tuple(levels) for name, levels in kept.items() if levels})
+    if not prepared.get("do_normalize", True):
+        kept = {"mean": 0.0, "std": 1.0}
+    with refused(f"{path}/preprocessor_config.json: mean or std", TypeError, RuntimeError):
+        return Normalised(net, **{name: value for name, value in kept.items() if value is not None})
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -72,11 +78,13 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
     require(Path(path).is_file(), f"no weights {path}: give a safetensors or a PyTorch file")
     safe = path.endswith(".safetensors")
-    with (
-        refused(f"{path} holds more than tensors: save its state_dict again", UnpicklingError),
-        refused(f"{path} is damaged", SafetensorError, RuntimeError, OSError, EOFError, ValueError),
-    ):  # the first is how weights_only refuses
-        found = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
+    kinds = SafetensorError, RuntimeError, OSError, EOFError, ValueError, LookupError
+    try:
+        with refused(f"{path} is damaged", *kinds):
+            found = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
+    except UnpicklingError as error:  # its own words would advise to run what is in there
+        told = f"{path} holds more than tensors, or no weights at all: save its state_dict again"
+        raise InputError(told) from error
     if isinstance(found, dict):
         found = found.get("state_dict", found.get("model", found))
     require(isinstance(found, dict), f"{path} holds no state dict but a {type(found).__name__}")

@@ -61,7 +61,6 @@ def audit_run(
         "image_height": size[0],
         "image_width": size[1],
         "attack_eps_255": float(eps),
-        "attack_step_255": eps / max(1, min(8, steps)),  # as a `Budget` of such
         "attack_steps": steps,
         "square_queries": 300,  # and the next as `ddid.audit`
         "audit_queries": 64,

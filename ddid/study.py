@@ -11,10 +11,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ddid.errors import InputError, require
 from ddid.files import read_json
+from ddid.identity import identity
 from ddid.notebook import NOTEBOOKS, declared_parameters
 from ddid.profiles import Plans, plan, read_mapping
 
 STUDIES = NOTEBOOKS / "studies"
+LONGEST = 120  # name of a run's folder, but for the digest that sets it apart
 EVERY_ROW = {"value", "variant", "profile", "hardware"}
 
 
@@ -63,8 +65,9 @@ class Cell:
     @property
     def name(self) -> str:
         """Its choices, as a folder may be called."""
-        words = [f"{name}={value}" for name, value in self.chosen.items()]
-        return ",".join(words).replace("/", "_") or "only"
+        name = ",".join(f"{name}={value}" for name, value in self.chosen.items()) or "only"
+        fits = "/" not in name and len(name) < LONGEST
+        return name if fits else f"{name[:LONGEST].replace('/', '_')}-{identity(name=name)[:8]}"
 
     @property
     def recipes(self) -> list[str]:
@@ -82,8 +85,10 @@ class Cell:
                 require(key in record, f"{folder / notebook} recorded no {key}: mend the study")
                 record = record[key]
             known["hardware"] = read_json(folder / notebook / "environment.json")["hardware"]
-            for row in _flatten(record, each.levels, each.only):
-                yield known | each.columns | row
+            rows = list(_flatten(record, each.levels, each.only, each.record))
+            told = f"{folder / notebook} recorded nothing of {each.only} in {each.record}"
+            require(bool(rows), f"{told}: mend the study")
+            yield from (known | each.columns | row for row in rows)
 
     def queries(self, gains: Gains, folder: Path) -> pd.DataFrame:
         """The run's average precision per query, with what was chosen for it, and whose it is: a
@@ -97,16 +102,19 @@ class Cell:
 
 
 def _flatten(
-    record: Any, levels: Sequence[str], only: Mapping[str, list[str]]
+    record: Any, levels: Sequence[str], only: Mapping[str, list[str]], name: str
 ) -> Iterator[dict[str, Any]]:
     """Rows of a nested record: a column for each level, and `value`."""
+    nested = isinstance(record, dict)
+    told = f"{name} has {'more' if nested else 'fewer'} levels than the study says: mend the study"
+    require(nested == bool(levels), told)
     if not levels:
         yield {"value": record}
         return
     level, *inner = levels
     for key in record:
         if key in only.get(level, record):
-            for row in _flatten(record[key], inner, only):
+            for row in _flatten(record[key], inner, only, name):
                 yield {level: key, **row}
 
 
@@ -130,6 +138,9 @@ def read_study(name: str) -> Study:
     if study.gains:
         told = f"study {name}: gains are paired by seed, which no grid has"
         require("seed" in study.grid, told)
+        varied = {*study.grid} - {"seed", study.columns[0], f"{study.columns[0]}s"}
+        told = f"study {name}: with gains the grid varies seed and {study.columns[0]} alone, not "
+        require(not varied, told + " and ".join(sorted(varied)))
         told = f"study {name}: {study.gains.file} is of no notebook here"
         require(study.gains.file.split("/")[0] in stems, told)
     for column in study.columns:

@@ -55,6 +55,35 @@ def test_a_transformers_folder_brings_its_own_normalisation(tmp_path):
     assert own == pytest.approx([*levels["image_mean"], *levels["image_std"]])
 
 
+@pytest.mark.parametrize(
+    ("prepared", "levels"),
+    [
+        ({"do_normalize": False, "image_mean": [0.5, 0.4, 0.3]}, [0, 0, 0, 1, 1, 1]),
+        ({"image_mean": 0.5, "image_std": [0.25]}, [0.5, 0.5, 0.5, 0.25, 0.25, 0.25]),
+    ],
+)
+def test_pixels_are_prepared_as_the_folder_says(prepared, levels, tmp_path):
+    ReIDNet(ModelConfig(2)).eval().backbone.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(prepared))
+    assert transformers(str(tmp_path)).levels.flatten().tolist() == pytest.approx(levels)
+
+
+@pytest.mark.parametrize("mean", ["grey", [0.5, 0.5], {"r": 0.5}])
+def test_levels_that_are_none_are_one_sentence(mean, tmp_path):
+    ReIDNet(ModelConfig(2)).eval().backbone.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": mean}))
+    with pytest.raises(InputError, match=r"preprocessor_config\.json: mean or std"):
+        transformers(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["weights\n", "<html>gone</html>", "version https://git-lfs\n"])
+def test_a_text_for_weights_is_one_sentence_that_advises_no_unpickling(text, tmp_path):
+    (tmp_path / "w.pth").write_text(text)
+    with pytest.raises(InputError, match=r"is damaged|no weights at all") as told:
+        read_weights(str(tmp_path / "w.pth"))
+    assert "weights_only" not in str(told.value)
+
+
 def test_a_layer_without_weights_is_not_made_up(tmp_path):
     """A classifier's folder has no pooler, which the plain model would draw at random."""
     small = {"hidden_size": 8, "intermediate_size": 8, "image_size": 16, "patch_size": 8}

@@ -59,6 +59,14 @@ def test_a_shift_moves_the_interval_with_it():
     assert gain_of([own + 5 for own in GROUPS]) == pytest.approx((gain + 5, low + 5, high + 5))
 
 
+def test_few_people_who_differ_from_seed_to_seed_have_an_interval_all_the_same():
+    rows = pd.DataFrame({"pid": range(12), "query": range(12), "ap": np.arange(12.0)})
+    rows = rows.assign(seed=rows["pid"] // 4, attack="fna", people="everybody")
+    both = pd.concat([rows.assign(recipe="mine"), rows.assign(recipe="none", ap=0.0)])
+    (row,) = gains_of(both, "recipe", ["none"]).to_dict("records")
+    assert row["low"] < row["gain"] < row["high"]
+
+
 def test_only_queries_that_both_were_asked_count():
     rows = pd.DataFrame(
         [

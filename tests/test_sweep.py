@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from ddid.errors import InputError
-from ddid.files import lock
+from ddid.files import lock, write_json
 from ddid.profiles import PROFILES
 from ddid.street.street import StreetConfig, write_street
-from ddid.study import STUDIES, cells_of, read_study
+from ddid.study import STUDIES, Cell, cells_of, read_study
 from ddid.sweep import connect, run_step, run_study
 
 START = "import json, os, time\nfrom pathlib import Path\nhere = Path(out)\n"
@@ -157,6 +157,7 @@ def test_what_stops_on_bad_input_is_named_and_loses_nothing_else(study, tmp_path
         ({"columns": ["dreams"]}, "nothing fills the column"),
         ({"grid": {"seed": []}}, "seed is an empty list"),
         ({"grid": {}}, "gains are paired by seed, which no grid has"),
+        ({"grid": {"seed": [0], "gain": [1, 2]}}, "varies seed and recipe alone, not gain"),
         ({"gather": [{"record": "x.y", "levels": ["recipe", "attack"]}]}, "is of no notebook here"),
         (
             {"gather": [{"record": "train.results", "levels": [], "only": {"metrc": ["mAP"]}}]},
@@ -169,6 +170,30 @@ def test_a_mistake_in_a_study_is_named_before_anything_runs(study, tmp_path, cha
     with pytest.raises(InputError, match=sentence):
         run_study(read_study(str(study(**change))), tmp_path / "out")
     assert not (tmp_path / "out/steps").exists()
+
+
+@pytest.mark.parametrize(
+    ("records", "sentence"),
+    [
+        ({"levels": ["recipe", "attack"]}, "train.results has more levels than the study says"),
+        ({"levels": ["recipe", "attack", "m", "x"]}, "train.results has fewer levels than the"),
+        ({"only": {"metric": ["map"]}}, r"recorded nothing of .*'map'.* in train.results"),
+    ],
+)
+def test_records_that_the_study_mistakes_are_named(study, tmp_path, records, sentence):
+    given = {"record": "train.results", "levels": ["recipe", "attack", "metric"]} | records
+    read = read_study(str(study(gather=[given])))
+    (tmp_path / "train").mkdir()
+    write_json(tmp_path / "train/metrics.json", {"results": {"mine": {"clean": {"mAP": 3.0}}}})
+    write_json(tmp_path / "train/environment.json", {"hardware": "an abacus"})
+    with pytest.raises(InputError, match=sentence):
+        list(cells_of(read)[0].rows(read, tmp_path))
+
+
+def test_runs_have_folders_of_their_own_whatever_they_are_called():
+    names = [Cell({"weights": value}, {}).name for value in ("a/b", "a_b", "c" * 300, "c" * 301)]
+    assert len(set(names)) == 4
+    assert all("/" not in name and len(name) < 200 for name in names)
 
 
 def test_a_study_of_balancing_has_the_notebook_that_balances():

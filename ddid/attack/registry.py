@@ -52,6 +52,7 @@ class Attack:
     dear: bool = False  # asks so often that a report may spend it on fewer queries
 
 
+ROWS = ("clean", "worst", "worst_gallery", "unseen")  # of a report, beside its attacks
 _ENTERED: dict[str, Attack] = {}
 
 
@@ -65,10 +66,14 @@ def attack(
     **traits: bool,
 ) -> Callable[[Callable[[Scene], Any]], Callable[[Scene], Any]]:
     """Enter a function into the table under its own name, with the `traits` of `Attack` it has,
-    and print its card in its docstring."""
+    and print its card in its docstring. InputError: a name that another attack or a report has."""
     card = Card(source, guides, budget, start)
 
     def enter(craft: Callable[[Scene], Any]) -> Callable[[Scene], Any]:
+        before = _ENTERED.get(craft.__name__)
+        mine = before is None or before.craft.__module__ == craft.__module__
+        told = f"reports have an attack or a row {craft.__name__!r} already: name yours otherwise"
+        require(mine and craft.__name__ not in ROWS, told)
         craft.__doc__ = f"{craft.__doc__}\n\n{card}"
         _ENTERED[craft.__name__] = Attack(craft.__name__, craft, card, family, **traits)
         return craft

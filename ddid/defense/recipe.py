@@ -39,7 +39,7 @@ class Recipe:
     average: float = 0.0  # see `ddid.training.Fit`
 
     def __post_init__(self) -> None:
-        require_within(self.name, self, discriminator="[0, inf)", ramp="[0, 1]")
+        require_within(self.name, self, discriminator="[0, inf)", ramp="[0, 1]", eps="[0, 1]")
         changed = self.fnes or self.discriminator or self.eps or self.attack_steps or self.ramp
         require(bool(self.craft or not changed), f"{self.name}: this recipe attacks no images")
         require(

@@ -40,7 +40,7 @@ class TrainConfig(Fit):
     identities: int = 16  # P in a batch (Hermans et al. 2017) …
     images_per_identity: int = 4  # … with K images each
     eps: float = 8 / 255  # budget of the inner attack, in fractions of the pixel range [summary]
-    attack_step: float = 4 / 255
+    attack_step: float = 0.0  # 0: half of eps
     attack_steps: int = 3
 
     def __post_init__(self) -> None:
@@ -51,7 +51,8 @@ class TrainConfig(Fit):
     @property
     def budget(self) -> Budget:
         """Of the inner attack, from a random start."""
-        return Budget(self.eps, self.attack_step, self.attack_steps, random_start=True)
+        step = self.attack_step or self.eps / 2
+        return Budget(self.eps, step, self.attack_steps, random_start=True)
 
 
 def train(

@@ -3,6 +3,7 @@
 Compiled: in torch alone ranking is 2.5 times as slow.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -34,7 +35,15 @@ def count_by_column(scores: Tensor, thresholds: Tensor) -> Tensor:
     return counts * (thresholds > -torch.inf)
 
 
-@numba.njit(nogil=True, cache=True)
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """The function in machine code, kept beside this file or at home where one may write there."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # nowhere to keep it
+        return numba.njit(nogil=True)(function)
+
+
+@_compiled
 def _count_rows(scores: np.ndarray, thresholds: np.ndarray, counts: np.ndarray) -> None:
     for row in range(scores.shape[0]):
         for start in range(0, scores.shape[1], TILE):

@@ -17,6 +17,7 @@ from ddid.attack import Budget, attack_names
 from ddid.attack.unseen import seeded
 from ddid.errors import require
 from ddid.files import write_json
+from ddid.metric.ranking import answerable
 from ddid.model import ModelConfig, ReIDNet
 from ddid.model import embed as embed_all
 from ddid.progress import Progress
@@ -82,8 +83,8 @@ def audit(
     curves = sweep(part, folder / "curves", alone, budgets, progress)
     verdicts = [
         *question(asked.scene("query", plan.budget, torch.Generator())),
-        *compare_budgets(curves, slack(len(part.rows))),
-        *compare_attacks(found, slack(len(subject.rows))),
+        *compare_budgets(curves, slack(part)),
+        *compare_attacks(found, slack(subject)),
     ]
     result = Audit(verdicts, found, curves)
     content = {
@@ -131,10 +132,10 @@ def sweep(
     return pd.concat(tables, ignore_index=True)
 
 
-def slack(queries: int) -> float:
+def slack(subject: Subject) -> float:
     """Points of mAP by which two attacks may swap places without meaning anything [our choice]:
     one, or as much as a single query can move."""
-    return max(1.0, 100 / queries)
+    return max(1.0, 100 / max(1, int(answerable(subject.attacked, subject.gallery).sum())))
 
 
 def compare_budgets(curves: pd.DataFrame, slack: float) -> list[Verdict]:
@@ -172,7 +173,7 @@ def compare_attacks(found: Robustness, slack: float) -> list[Verdict]:
     idle = ap[bounded].nunique(axis=1).eq(1).all()  # so small a budget that no query moves
     less = "which sees less, does not beat the white box"
     pairs = {  # check: what knows more, what knows less, by how much that may win, what should hold
-        "noise": ("fna", "noise", -1e-9, "a gradient attack hurts more than noise of its size"),
+        "noise": ("white box", "noise", -1e-9, "gradients hurt more than noise of their size"),
         "black box": ("white box", "square", slack, f"the square attack, {less}"),
         "transfer": ("white box", "transfer", slack, f"the transfer attack, {less}"),
         "gallery": ("gallery", "white box", slack, "knowing the gallery never hurts less"),

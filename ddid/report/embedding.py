@@ -37,10 +37,10 @@ class UnderAttack:
 
     def similarities(self) -> pd.DataFrame:
         """Cosine similarity to the own identity, the nearest other, and the farthest if clean; the
-        own one's mean is of its other images, for a query is always near itself."""
+        own one's mean is of its other images, nan if it has none: a query is always near itself."""
         own, found, guides = self.guides.is_own, {}, self.guides
         count = guides.counts[guides.identity, None]
-        rest = normalize(torch.where(count > 1, count * guides.same - guides.own, guides.same))
+        rest = normalize(count * guides.same - guides.own).where(count > 1, torch.nan)
         for state, query in (("clean", self.clean), ("attacked", self.attacked)):
             points = normalize(query.embeddings.to(own.device))
             near = points @ normalize(guides.centroids).T

@@ -128,8 +128,9 @@ class Panel:
 
         def take() -> None:
             for file in upload.value:
+                self.controls["side"].value = "query"  # an attack of its own, so before
                 self.explorer.upload(file["name"], bytes(file["content"]))
-                self.controls["side"].value, query = "query", self.controls["query"]
+                query = self.controls["query"]
                 query.max = query.value = self.explorer.choice.query
                 self._attack()
 

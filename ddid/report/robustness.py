@@ -107,6 +107,9 @@ def evaluate(
     pixels, identities and cameras are those it was made with.
     `surrogate` (another model on the same images) is needed by the transfer attack alone.
     """
+    blind = [name for name in plan.attacks if find_attack(name).surrogate and surrogate is None]
+    told = f"{' or '.join(blind)} works on another model: give a surrogate or leave it out"
+    require(not blind, told)
     clean = rank(subject.attacked, subject.gallery)
     rankings, costs, rows = {"clean": clean}, {}, {"clean": subject.rows}
     every = torch.arange(len(subject.rows))

@@ -97,7 +97,7 @@ class Subject:
 def evenly(total: int, count: int) -> Tensor:
     """Indices of `count` (at most `total`) things, evenly spread over `total`."""
     require(count > 0, f"{count} of {total} are asked for: take at least one")
-    return torch.linspace(0, total - 1, min(count, total)).long()
+    return torch.linspace(0, total - 1, min(count, total), dtype=torch.float64).long()
 
 
 def check_model(embed: Embed, images: Tensor) -> torch.device:

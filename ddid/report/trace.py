@@ -99,7 +99,7 @@ def answers_to(query: Embedded, gallery: Embedded, count: int) -> pd.DataFrame:
     `ddid.metric.ranking` but for ties: its identity in its own camera never appears. A row each,
     nearest first: row of the gallery, who it is, cosine similarity, whether it is right, rank."""
     right = is_match(gallery.pids, gallery.camids, query.pids, query.camids)
-    ignored = (gallery.pids == query.pids) & (query.pids != 0) & ~right
+    ignored = (gallery.pids == query.pids) & (query.pids != 0) & ~right | (gallery.pids < 0)
     distances = 1 - normalize(query.embeddings) @ normalize(gallery.embeddings).T
     count = min(count, int((~ignored).sum()))
     nearest = distances[0].masked_fill(ignored, torch.inf).topk(count, largest=False)

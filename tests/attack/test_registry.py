@@ -31,6 +31,18 @@ def test_every_attack_prints_all_points_of_its_card(name):
         assert getattr(entry.card, field.name)
 
 
+@pytest.mark.parametrize("name", ["sma", "clean", "worst", "worst_gallery", "unseen"])
+def test_an_attack_replaces_no_other_and_no_row_of_a_report(name):
+    def own(scene):
+        """Mine."""
+        return scene.images
+
+    own.__name__ = name
+    with pytest.raises(InputError, match=f"have an attack or a row '{name}' already"):
+        registry.attack("mine", "none")(own)
+    assert attacks().get(name) is None or attacks()[name].craft is not own
+
+
 STEERED = ["fna", "ifgsm", "mifgsm", "fgsm", "auto"]  # by a gradient from the first step on
 
 

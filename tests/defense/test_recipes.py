@@ -152,6 +152,7 @@ def test_a_ramped_attack_grows_from_nothing_to_everybodys_and_stays():
         ("none+fnes", "this recipe attacks no images"),
         ("none-eps10", "this recipe attacks no images"),
         ("none+ramp", "this recipe attacks no images"),
+        ("metric_at-eps300", "eps is 1.176"),
         ("goat+discriminator", "it learns from attacked ones"),
         ("classifier_at+fnes", "the class that FNA aims at"),
     ],

@@ -152,6 +152,13 @@ def test_weights_are_averaged_as_the_recipe_or_the_config_says(colours, short, t
     assert [note["average"] for note in notes] == [0.0, 0.5, 0.5]
 
 
+def test_a_larger_budget_has_larger_steps(short):
+    setting, named = replace(short, eps=16 / 255), find_recipe("metric_at-eps16")
+    assert setting.budget == named.spend(short.budget)
+    assert setting.budget.step == pytest.approx(8 / 255)
+    assert replace(short, attack_step=1 / 255).budget.step == 1 / 255
+
+
 def test_the_attack_of_a_ramped_recipe_grows_while_it_trains(colours, short, tmp_path):
     spent = []
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddid.errors import InputError
-from ddid.metric import ranking
+from ddid.metric import counting, ranking
 from ddid.metric.counting import count_at_least, count_by_column
 from ddid.metric.distance import normalize
 from ddid.metric.ranking import Embedded, Ranking, answerable, rank
@@ -33,6 +33,16 @@ def problem(seed: int) -> tuple[Embedded, Embedded]:
     query.camids[0] = -1
     query.pids[-1] = 99
     return query, gallery
+
+
+def test_where_nothing_may_be_written_counting_is_compiled_all_the_same(monkeypatch):
+    def njit(*, cache=False, **options):
+        if cache:
+            raise RuntimeError("no locator available")
+        return lambda function: (options, function)
+
+    monkeypatch.setattr(counting.numba, "njit", njit)
+    assert counting._compiled(len) == ({"nogil": True}, len)
 
 
 def unseen_by_cameras(embeddings: torch.Tensor, pids: torch.Tensor) -> Embedded:

@@ -8,6 +8,7 @@ from ddid.attack.budget import Budget
 from ddid.errors import InputError
 from ddid.report.embedding import UnderAttack, project
 from ddid.report.robustness import Plan
+from ddid.report.subject import Subject
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,15 @@ def test_an_attack_moves_queries_away_from_their_identity_and_nothing_else(under
             for name, value in expected.items():
                 assert found[f"{name}, {state}"][row] == pytest.approx(value, abs=1e-5)
     assert torch.equal(under.gallery.embeddings, subject.gallery.embeddings)
+
+
+def test_who_has_one_query_has_no_other_to_be_near_to(net, query, gallery):
+    alone = query.take(torch.arange(len(query)) > 0)  # the first person keeps one query
+    found = UnderAttack.of(Subject.of(net, alone, gallery), "fna", Plan(budget=Budget(steps=2)))
+    missing = found.similarities()[["own, clean", "own, attacked"]].isna()
+    alone = (alone.pids == query.pids[0]).numpy()
+    assert missing[alone].all(axis=None)
+    assert not missing[~alone].any(axis=None)
 
 
 def test_a_query_moves_alike_whoever_else_is_attacked(under, subject):

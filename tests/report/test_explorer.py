@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from datetime import UTC, datetime
 from io import BytesIO
 
 import pytest
@@ -228,6 +229,18 @@ def test_widgets_drive_the_explorer(panel, explorer):
     panel.controls["shown"].value = 0
     assert explorer.choice.shown == 0
     assert "step 0 of" in panel.view.value
+
+
+@pytest.mark.parametrize("side", ["query", "gallery"])
+def test_ones_own_picture_is_shown_whatever_was_attacked_before(side, panel, explorer, query):
+    panel.controls["side"].value = side
+    (upload,) = (part for part in panel.box.children[2].children if hasattr(part, "accept"))
+    file = {"name": "me.png", "type": "image/png", "size": 1, "content": memoryview(picture())}
+    upload.value = ({**file, "last_modified": datetime.now(UTC)},)
+    assert "done in" in panel.status.value
+    assert explorer.choice.query == len(query) == panel.controls["query"].max
+    assert explorer.choice.side == panel.controls["side"].value == "query"
+    assert "no right answer is known" in panel.view.value
 
 
 def test_what_goes_wrong_is_told_in_the_page(panel, monkeypatch):

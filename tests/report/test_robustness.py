@@ -14,7 +14,7 @@ from ddid.metric.ranking import answerable, rank
 from ddid.model import embed as embed_all
 from ddid.report import robustness
 from ddid.report.robustness import Plan, attack_images, evaluate
-from ddid.report.subject import Subject, load_factory
+from ddid.report.subject import Subject, evenly, load_factory
 
 QUICK = Plan(attacks=("fna", "sma", "ifgsm"), budget=Budget(steps=4))
 
@@ -144,6 +144,7 @@ def test_some_queries_are_exactly_as_many_as_asked_for(subject):
     assert len(subject.some(5).query.pids) == 24
     with pytest.raises(InputError, match="at least one"):
         subject.some(-1)
+    assert len(evenly(50_000, 49_998).unique()) == 49_998
 
 
 def test_some_queries_are_taken_from_those_that_can_be_answered(subject, tmp_path):
@@ -228,7 +229,8 @@ def test_unknown_attacks_and_a_missing_surrogate_are_told(subject, tmp_path):
     with pytest.raises(InputError, match="unknown attack 'pgd'"):
         Plan(attacks=("pgd",))
     with pytest.raises(InputError, match="surrogate"):
-        evaluate(subject, tmp_path, Plan(attacks=("transfer",)))
+        evaluate(subject, tmp_path, Plan(attacks=("fna", "transfer")))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_budget_of_parts_of_a_level_is_refused():

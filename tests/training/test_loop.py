@@ -54,6 +54,14 @@ class Line:
         save_file(self.net.state_dict(), folder / "line.safetensors")
 
 
+def test_no_gradient_is_longer_than_the_clip_and_the_log_keeps_its_length(tmp_path):
+    line, settings = Line(), replace(SHORT, steps=1)
+    fit(line, replace(settings, clip=0.01), tmp_path / "short", "k", None)
+    taken = torch.cat([p.grad.flatten() for p in line.net.parameters()]).norm()
+    assert float(taken) == pytest.approx(0.01, rel=1e-3)
+    assert read_log(tmp_path / "short")["gradient_norm"][0] > 0.1
+
+
 def trained(folder, settings=SHORT, key="k", progress=None):
     fit(Line(), settings, folder, key, progress)
     return load_file(folder / "line.safetensors")

@@ -42,12 +42,12 @@ def hardness(points: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def structured(batch: Batch, clean: Heads, attacked: Heads) -> Terms:
-    """Identity terms on both kinds, and ½ max(0, d(a, â) − d(a, p))."""
+    """Identity terms on both kinds, and ½ max(0, d(a, â) − d(a, p)), mean over positives p."""
     own, moved = normalize(clean.embedding), normalize(attacked.embedding)
-    positive, _ = hardest(own.detach(), batch.labels)
-    excess = pairwise_distance(own, moved) - pairwise_distance(own, own[positive])
-    structure = STRUCTURE * excess.clamp(min=0).mean()
-    return identity_terms(batch, clean, attacked) | {"structure": structure}
+    positive = (batch.labels[:, None] == batch.labels).fill_diagonal_(False)
+    excess = pairwise_distance(own, moved)[:, None] - pairwise_distance(own[:, None], own)
+    mean = (excess.clamp(min=0) * positive).sum() / positive.sum().clamp(min=1)
+    return identity_terms(batch, clean, attacked) | {"structure": STRUCTURE * mean}
 
 
 RECIPES = [
@@ -57,7 +57,8 @@ RECIPES = [
         idea="Attack triplets only up to a chosen hardness, which grows as training succeeds; keep "
         "an attacked image nearer to its clean one than a positive is.",
         ours="The destination follows this batch's clean triplet loss, not the last step's, so the "
-        "loop keeps no state; triplets take the farthest positive and nearest negative.",
+        "loop keeps no state; its triplets take the farthest positive and nearest negative, the "
+        "structure all positives.",
         craft=to_hardness,
         loss=structured,
     )
