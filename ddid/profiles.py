@@ -42,6 +42,7 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {  # parameters, and what refuses a
     "shown_attack": find_attack,
     "standard_attacks": lambda names: require_family(names, "standard"),
     "street_domain": lambda domain: StreetConfig(domain=domain),
+    "train_eps_255": lambda level: Budget(level / 255),
 }
 
 Plans = Mapping[str, Mapping[str, Any]]
@@ -140,6 +141,10 @@ def plan_run(
     own = [name for name in given if name.rpartition(".")[2] == "out"]
     require(not own, f"--set {' '.join(own)} has no effect: the run folder is what --out says")
     plans = plan(notebook_names(), profile, {**given, "out": str(out)})
+    for recipe in (r for parameters in plans.values() for r in parameters.get("recipes", [])):
+        csv = out / "strategies" / f"{recipe.partition('@')[2]}.csv"
+        told = f"{recipe}: no file {csv}, train on @none or @gated, or run the notebook strategies"
+        require(csv.stem in (".csv", "none", "gated") or csv.is_file(), told)
     for name in only:
         known = any(_is_called(notebook, name) for notebook in plans)
         require(known, f"--only {name}: no such notebook; choose of {', '.join(plans)}")

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ddid.defense.losses import Batch, identity_terms
-from ddid.defense.recipes.ours import anchored_terms, crossed_terms
+from ddid.defense.recipes import find_recipe
+from ddid.defense.recipes.ours import crossed_terms
 from ddid.metric.losses import TRIPLET_MARGIN
 from ddid.model import Heads
 
@@ -79,8 +80,8 @@ def test_anchored_triplets_are_the_crossed_ones_and_move_attacked_images_alone(b
     for heads in answers:
         heads.feature.requires_grad_()
     clean, attacked = (heads.feature for heads in answers)
-    for terms, moves in ((crossed_terms, True), (anchored_terms, False)):
-        term = terms(batch, *answers)["attacked_tri"]
+    for name, moves in (("crossed_at", True), ("anchored_at", False)):
+        term = find_recipe(name).loss(batch, *answers)["attacked_tri"]
         assert term.item() == crossed_terms(batch, *answers)["attacked_tri"].item()
         found = torch.autograd.grad(term, (clean, attacked), allow_unused=True)
         assert (found[0] is not None) == moves
