@@ -55,6 +55,20 @@ def full_disk_told(path: Path) -> Iterator[None]:
         ) from error
 
 
+def walk(root: Path, passed: str | Path = "") -> Iterator[str]:
+    """Every file below a folder, links followed, each folder once; hidden folders (Jupyter's
+    copies), and what is below `passed`, are passed over."""
+    seen = {os.path.realpath(passed)} if passed else set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.join(folder, name) for name in names)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete what `atomic_write` of processes that were killed on this machine left below."""
     for path in folder.rglob(f".*.writing-{HOST}-*"):
@@ -67,6 +81,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder and those above it where they are missing, or InputError."""
     with refused("no folder can be made there, choose another", OSError, ValueError):
         folder.mkdir(parents=True, exist_ok=True)
+    require(os.access(folder, os.W_OK), f"{folder} cannot be written to: choose another")
 
 
 def from_here(path: str | Path) -> Path:

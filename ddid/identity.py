@@ -220,5 +220,7 @@ def _ours(module: str | None) -> bool:
     root = (module or "").partition(".")[0]
     if root in (__name__.partition(".")[0], "__main__"):
         return True
+    if root in sys.modules and sys.modules[root].__spec__ is None:
+        return True  # made on the spot
     spec = find_spec(root) if root and root not in sys.stdlib_module_names else None
     return spec is not None and not PACKAGES & set(Path(spec.origin or "").parts)

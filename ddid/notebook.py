@@ -113,6 +113,8 @@ def check_parameters(notebook: str, given: Mapping[str, Any]) -> dict[str, Liter
         name = str(wrong["loc"][0])
         text = isinstance(wrong["input"], str) and wrong["type"].startswith(("float", "int"))
         hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if text else ""
+        if isinstance(wrong["input"], bool) and wrong["type"].startswith("string"):
+            hint = " (YAML reads no and yes as false and true: put them in quotes)"
         raise InputError(
             f"parameter `{name}` of {notebook} is {given[name]!r}: {wrong['msg'].lower()}, "
             f"such as {declared[name]!r}{hint}"

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from unittest.mock import patch
 
 from ddid.errors import InputError, require
-from ddid.files import from_here, full_disk_told, lock, read_json, write_json
+from ddid.files import from_here, full_disk_told, lock, read_json, walk, write_json
 from ddid.identity import identity
 from ddid.notebook import TOLD, code_cells, collect_metrics, notebook_path, resolve
 from ddid.profiles import Plans, is_path, plan, plan_run
@@ -48,9 +48,21 @@ def run_profile(
     plans = plan_run(profile, root, settings, only)
     with lock(root):
         chosen = [Path(path).stem for path in plans] if only else []
+        told = "--overwrite would delete {}, which the run is told to read: move it first"
+        for name, place in _within(root, plans) if overwrite else []:
+            raise InputError(told.format(f"{name} {place}"))
         _make_way(root, chosen, resume=resume, overwrite=overwrite)
     run_notebooks(plans, root)
     return root
+
+
+def _within(root: Path, plans: Plans) -> Iterator[tuple[str, Path]]:
+    """Files and folders that parameters name within notebooks' folders of the run."""
+    for name, value in (item for own in plans.values() for item in own.items()):
+        if name != "out" and is_path(name, value):
+            place = resolve(value).resolve()
+            if any(place.is_relative_to(own.resolve()) for own in root.glob("[0-9][0-9]_*")):
+                yield name, place
 
 
 def _make_way(root: Path, only: Sequence[str], *, resume: bool, overwrite: bool) -> None:
@@ -111,18 +123,18 @@ def identities(plans: Plans) -> list[str]:
 def _own(notebook: str, parameters: Mapping[str, Any]) -> str:
     """Identity of a notebook's cells, all code they may import, its parameters and its data."""
     settings = {name: value for name, value in parameters.items() if name != "out"}
-    data = {n: _stamps(resolve(v)) for n, v in settings.items() if is_path(n, v)}
+    out = parameters.get("out", "")
+    data = {n: _stamps(resolve(v), out) for n, v in settings.items() if is_path(n, v)}
     factories = [str(settings.get(name, "")) for name in ("audited_model", "audited_surrogate")]
     modules = [factory.partition(":")[0] for factory in factories]
     code = code_of(code_cells(notebook_path(notebook), parameters=False), modules)
     return identity(code=code, settings=settings, data=data)
 
 
-def _stamps(root: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a data set's files, which tell edited ones cheaply."""
-    walk = os.walk(root, followlinks=True)  # as the readers do
-    inside = [os.path.join(folder, name) for folder, _, names in walk for name in names]
-    files = inside if root.is_dir() else {str(root), *_listed(root)}
+def _stamps(root: Path, out: str = "") -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a data set's files, which tell edited ones cheaply; without
+    the run's own, should its folder lie among them."""
+    files = walk(root, out) if root.is_dir() else {str(root), *_listed(root)}
     return sorted((os.path.relpath(path, root), *_stamp(path)) for path in files)
 
 
@@ -167,8 +179,10 @@ def _outside(folder: Path) -> Iterator[str]:
 
 
 def _wrote(folder: Path) -> str:
-    """Identity of what a notebook left in its folder, which a damaged file changes."""
-    return identity(files=dict(_artefacts(folder)))
+    """Identity of what a notebook left in its folder, which a damaged file changes, and of images
+    outside the run that its lists name in vain, as they do when the run was moved."""
+    lost = any(not os.path.exists(image) for image in _outside(folder))
+    return identity(files=dict(_artefacts(folder)), lost=lost)
 
 
 def _artefacts(folder: Path) -> Iterator[tuple[str, Path]]:

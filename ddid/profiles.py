@@ -110,6 +110,10 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
             plans[notebook][name] = [value] if wrapped else value
     checked: dict[str, dict[str, Any]]
     checked = {n: check_parameters(n, given) for n, given in plans.items()}
+    every = {name: value for own in checked.values() for name, value in own.items()}
+    away, home = every.get("away_street"), every.get("street_domain")
+    told = f"away_street={away} is where the models are trained: choose another domain, say campus"
+    require(not away or away != home or bool(every.get("data_root")), told)
     for parameters in (checked[n] for n in checked if not Path(n).suffix):  # not one's own file
         for recipe in parameters.get("recipes", []):
             find_recipe(recipe.partition("@")[0])

@@ -10,7 +10,30 @@ import pytest
 from safetensors import SafetensorError
 
 from ddid.errors import InputError
-from ddid.files import atomic_write, lock, read_json, write_json
+from ddid.files import atomic_write, lock, make_folder, read_json, walk, write_json
+
+
+def test_every_file_is_walked_once_through_links_but_not_hidden_or_passed_ones(tmp_path):
+    for name in ("a/1", "a/.copies/2", "run/3", "store/4"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).touch()
+    (tmp_path / "set/store").rename(tmp_path / "store")
+    (tmp_path / "set/linked").symlink_to(tmp_path / "store")
+    (tmp_path / "set/a/loop").symlink_to(tmp_path / "set")
+    (tmp_path / "set/loop").symlink_to(tmp_path / "set")
+
+    def found(*passed):
+        below = walk(tmp_path / "set", *passed)
+        return sorted(os.path.relpath(path, tmp_path / "set") for path in below)
+
+    assert found() == ["a/1", "linked/4", "run/3"]
+    assert found(tmp_path / "set/run") == ["a/1", "linked/4"]
+
+
+def test_a_folder_that_may_not_be_written_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(InputError, match="cannot be written to: choose another"):
+        make_folder(tmp_path / "theirs")
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):

@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 import threading
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -304,6 +305,15 @@ def test_an_attack_of_the_library_has_an_identity_of_its_own(monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_function_of_a_module_made_on_the_spot_counts(monkeypatch):
+    lab = types.ModuleType("lab")
+    exec("def craft(scene):\n    return scene.images", vars(lab))
+    monkeypatch.setitem(sys.modules, "lab", lab)
+    first = identity(code=lab.craft)
+    exec("def craft(scene):\n    return 1 - scene.images", vars(lab))
+    assert identity(code=lab.craft) != first
+
+
 def test_another_process_finds_the_same(tmp_path):
     import subprocess
 

@@ -53,6 +53,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
         ("recipes", "none", "a valid list"),
         ("recipes", [3], "a valid string"),
         ("out", None, "a valid string"),
+        ("out", False, "put them in quotes"),
     ],
 )
 def test_a_value_of_another_type_is_refused(name, value, sentence):

@@ -255,6 +255,34 @@ def test_who_goes_on_does_not_overwrite(tmp_path, capsys):
     assert (tmp_path / "01_one/state.json").is_file()
 
 
+def test_who_overwrites_keeps_what_the_run_is_told_to_read(tmp_path):
+    write_json(tmp_path / "run/02_two/state.json", {"finished": True})
+    generator = tmp_path / "run/02_two/generator"
+    generator.mkdir()
+    settings = [f"generator_start={generator}"]
+    with pytest.raises(InputError, match=r"would delete generator_start .*generator.* move it"):
+        run_profile("smoke", tmp_path / "run", settings, overwrite=True)
+    assert generator.is_dir()
+
+
+def test_a_run_in_its_data_is_none_of_the_data(tmp_path):
+    (tmp_path / "image.jpg").touch()
+    before = pipeline._stamps(tmp_path, str(tmp_path / "run"))
+    write_json(tmp_path / "run/01_one/state.json", {"finished": True})
+    assert pipeline._stamps(tmp_path, str(tmp_path / "run")) == before
+    assert pipeline._stamps(tmp_path, "") != before
+
+
+def test_a_run_that_lost_its_images_does_not_stand(tmp_path):
+    (tmp_path / "image.jpg").touch()
+    (tmp_path / "run/01_one").mkdir(parents=True)
+    (tmp_path / "run/01_one/m.csv").write_text("path,pid\n../../image.jpg,1\n")
+    before = pipeline._wrote(tmp_path / "run/01_one")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "run").rename(tmp_path / "deep/run")
+    assert pipeline._wrote(tmp_path / "deep/run/01_one") != before
+
+
 @pytest.mark.usefixtures("notebooks")
 def test_two_runs_do_not_share_a_folder(tmp_path):
     with (
@@ -369,7 +397,7 @@ def test_an_image_replaced_outside_the_run_concerns_all_that_read_it(executed, t
     (tmp_path / "data/a.png").write_bytes(b"another")
     assert executed() == ["03", "04"]
     (tmp_path / "data/a.png").unlink()
-    assert executed() == ["03", "04"]
+    assert executed() == ["01", "03", "04"], "01 reads the data, and would tell"
     shutil.copytree(tmp_path / "run", tmp_path / "moved")
     assert executed(out=str(tmp_path / "moved")) == []
 

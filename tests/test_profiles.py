@@ -66,6 +66,7 @@ def test_what_yaml_itself_trips_over(text, tmp_path):
         ("recipes=[ddidd]", "no recipe 'ddidd': choose one of metric_at"),
         ("recipes=[none, ddid+magic@gated]", "no recipe 'ddid.magic'"),
         ("recipes=[metric_at@gatde]", "metric_at@gatde: no file .*strategies/gatde.csv"),
+        ("away_street=downtown", "away_street=downtown is where the models are trained"),
         ("train_eps_255=300", "eps is 1.17.*give a fraction"),
         ("unseen_attacks=[patch, pgd]", "unknown attack 'pgd': choose from"),
         ("meta_attacks=pgd", "unknown attack 'pgd'"),

@@ -23,6 +23,7 @@ from ddid.progress import Progress
 from ddid.training import Fit, augmentation, fit, is_trained, pk_batches
 
 BACKBONE = "resnet-tiny"
+FEW = 10  # held-out photographs of known people, below which a judge was not tried
 BLIND = 0.5  # share of held-out photographs recognised below which a judge says that it cannot see
 EPOCHS = 12  # our choice: enough to be right on real images
 BATCH = (16, 4)  # classes, as far as there are as many, and images of each
@@ -74,6 +75,10 @@ class Judge:
 
     def message(self) -> str:
         """What its user should know before trusting it; empty if there is nothing."""
+        asked = int(self.held_out[:, 0].isfinite().sum())
+        if asked < FEW:
+            told = f"The judge was tried on {asked} held-out photograph(s) of people that it knows"
+            return f"{told}, so its verdicts say little: give more images of a person."
         blind = [
             f"the {what} of {100 * share:.0f} % of held-out photographs"
             for what, share in self.right().items()

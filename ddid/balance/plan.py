@@ -43,6 +43,8 @@ def resampling_plan(manifest: pd.DataFrame, thresholds: Thresholds, seed: int = 
     InputError: no known camera, or thresholds that ask for more than `LIMIT` images.
     """
     train = manifest[(manifest["split"] == "train") & (manifest["origin"] == "real")]
+    told = "the plan needs a seed and people of 0 or more: leave out images of unknown people (-1)"
+    require(seed >= 0 and bool((train["pid"] >= 0).all()), told)
     counts, images = camera_counts(train), train.groupby("pid").size()
     require(
         counts.shape[1] > 0,

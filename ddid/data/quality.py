@@ -28,9 +28,19 @@ def quality(manifest: pd.DataFrame) -> list[str]:
     found += [f"{so.sum()} train identities have {what}." for what, so in thin.items() if so.any()]
     if not query or not gallery:
         found.append("No test set: there must be query and gallery images to measure on.")
+    elif not matched(manifest):
+        found.append("No query has a match under another camera: are there several, or none known?")
     if (manifest["camid"] < 0).all():
         found.append("No camera is known: every image of a person counts as a match.")
     return found
+
+
+def matched(manifest: pd.DataFrame) -> bool:
+    """Whether any query has a right answer: its person in the gallery, under another camera or an
+    unknown one."""
+    asked, known = (manifest[manifest["split"] == split] for split in ("query", "gallery"))
+    pairs = asked[asked["pid"] > 0].merge(known, on="pid")
+    return bool(((pairs["camid_x"] != pairs["camid_y"]) | (pairs["camid_x"] < 0)).any())
 
 
 def _published(counts: tuple[int, ...]) -> str:

@@ -31,7 +31,8 @@ def set_aside(folder: Path, key: str, own: Collection[str]) -> None:
     path = folder / CHECKPOINT
     found = _read(path)[0].get("key") if path.exists() else None
     if found != key:
-        place = folder / "before" / str(len([*folder.glob("before/*")]) + 1)
+        taken = [int(path.name) for path in folder.glob("before/*") if path.name.isdecimal()]
+        place = folder / "before" / str(max(taken, default=0) + 1)
         for name in files.intersection(own):
             place.mkdir(parents=True, exist_ok=True)
             (folder / name).replace(place / name)

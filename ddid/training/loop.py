@@ -8,7 +8,7 @@ over all processes.
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ddid.errors import require, require_within
-from ddid.files import read_json, write_json
+from ddid.files import lock, read_json, write_json
 from ddid.identity import identity
 from ddid.progress import Progress
 from ddid.seeds import seed_of
@@ -114,11 +114,13 @@ def fit(
 
     The folder gets `train_log.jsonl`, the result, and `checkpoint.safetensors` until it is done;
     files of another `key`, which names all that the result depends on, are moved to its folder
-    `before`. Raises InputError for a damaged checkpoint, or a loss that is no number.
+    `before`. InputError: a damaged checkpoint, a loss that is no number, or `folder` is in use.
     """
     loop, folder = Loop(task, settings), Path(folder)
     cuda = [loop.device] if loop.device.type == "cuda" else []
-    with torch.random.fork_rng(cuda), low_precision(task.modules, loop.precision, loop.device):
+    own = lock(folder) if loop.writes else nullcontext()
+    numbers = torch.random.fork_rng(cuda)
+    with own, numbers, low_precision(task.modules, loop.precision, loop.device):
         loop.run(folder, key, progress)
 
 

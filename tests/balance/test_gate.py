@@ -72,10 +72,12 @@ def test_photographs_pass_as_often_as_the_limits_say(judge, share):
 
 
 def test_a_judge_that_cannot_see_says_so(judge):
-    blind = with_scores(judge, [-1.0, -1.0, 1.0], [1.0, 1.0, torch.inf])
+    blind = with_scores(judge, [-1.0, -1.0, 1.0] * 4, [1.0, 1.0, torch.inf] * 4)
     assert "the identity of 33 % of held-out photographs" in blind.message()
     assert "camera" not in blind.message()
-    assert with_scores(judge, [1.0, 1.0], [1.0, torch.inf]).message() == ""
+    assert with_scores(judge, [1.0, 1.0] * 5, [1.0, torch.inf] * 5).message() == ""
+    untried = with_scores(judge, [1.0, torch.inf] * 9, [1.0, 1.0] * 9)
+    assert "tried on 9 held-out photograph(s) of people that it knows" in untried.message()
 
 
 def test_a_judge_that_is_no_number_is_refused(judge, fresh):

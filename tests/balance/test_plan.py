@@ -31,6 +31,12 @@ def added(cells, delta1, delta2):
     return plan, plan.groupby(["pid", "camid"]).size().to_dict()
 
 
+@pytest.mark.parametrize(("pid", "seed"), [(-1, 0), (1, -1)])
+def test_people_and_seeds_below_zero_are_one_sentence(pid, seed):
+    with pytest.raises(InputError, match="needs a seed and people of 0 or more"):
+        resampling_plan(manifest({(pid, 1): 2, (7, 2): 2}), Thresholds(4, 1.0), seed)
+
+
 def test_first_rule_fills_up_to_delta1_with_the_rarest_cameras():
     plan, cells = added(CELLS, 4, 1.0)
     assert cells == {(1, 1): 1, (1, 2): 1, (1, 3): 1}

@@ -1,6 +1,7 @@
 """Every layout comes through one door, with the same checks and the same messages."""
 
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -171,6 +172,25 @@ def test_without_cameras_or_a_test_set_that_alone_is_told(tmp_path):
     assert "No test set" not in " ".join(read_data(tmp_path).messages)
 
 
+def test_queries_that_nobody_can_answer_are_told(tmp_path):
+    write_market(tmp_path)
+    manifest = read_data(tmp_path).manifest
+    assert "No query has a match" not in " ".join(quality(manifest))
+    assert "No query has a match" in " ".join(quality(manifest.assign(camid=1)))
+    assert "No query has a match" not in " ".join(quality(manifest.assign(camid=-1)))
+
+
+def test_people_in_linked_folders_are_read(tmp_path):
+    (tmp_path / "set").mkdir()
+    write_market(tmp_path / "set")
+    (tmp_path / "store").mkdir()
+    image = tmp_path / "set/query/0010_c1s1_1.jpg"
+    shutil.copy(image, tmp_path / "store/0011_c1s1_1.jpg")
+    (tmp_path / "set/query/0011").symlink_to(tmp_path / "store")
+    found = read_data(tmp_path / "set", allow_outside=True).manifest
+    assert set(found[found["split"] == "query"]["pid"]) == {10, 11}
+
+
 def test_an_identity_zero_to_be_found_is_told(tmp_path):
     write_market(tmp_path)
     assert not any("distractor" in message for message in read_data(tmp_path).messages)
@@ -259,3 +279,6 @@ def test_a_run_decodes_once_and_again_when_a_file_changes(tmp_path, monkeypatch)
     monkeypatch.setattr(decoding, "_decode", lambda path, size: np.zeros((3, *size), np.uint8))
     assert (read() == 0).all(), "what another decoder made was taken"
     assert len(list((tmp_path / "run/decoded").glob("*.npy"))) == 2, "a changed file leaves no copy"
+    monkeypatch.setattr(decoding.os, "access", lambda path, mode: False)
+    assert read((2, 1)).shape == (1, 3, 2, 1), "a run that may only be read is shown all the same"
+    assert len(list((tmp_path / "run/decoded").glob("*.npy"))) == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ddid.errors import InputError
-from ddid.files import write_json
+from ddid.files import lock, write_json
 from ddid.training import Fit, fit, is_trained, read_log
 from ddid.training.log import TrainLog
 from ddid.training.loop import TRAINED, Loop, learning_rate
@@ -186,13 +187,24 @@ def test_what_another_key_left_is_moved_not_used_and_not_lost(killed, tmp_path):
             trained(tmp_path / "used", replace(SHORT, seed=1), "old", kill_at(5))
     else:
         trained(tmp_path / "used", replace(SHORT, seed=1), "old")
-    left = {path.name for path in (tmp_path / "used").iterdir()}
+    left = {path.name for path in (tmp_path / "used").glob("[!.]*")}
     assert same(trained(tmp_path / "used"), expected)
     assert {path.name for path in (tmp_path / "used" / "before" / "1").iterdir()} == left
     assert len(read_log(tmp_path / "used")) == SHORT.steps
     trained(tmp_path / "used", key="third")  # keeps the two before it apart
     assert {path.name for path in (tmp_path / "used" / "before" / "1").iterdir()} == left
-    assert (tmp_path / "used" / "before" / "2" / "trained.json").exists()
+    second = (tmp_path / "used" / "before" / "2" / "trained.json").read_bytes()
+    shutil.rmtree(tmp_path / "used" / "before" / "1")  # somebody tidies
+    trained(tmp_path / "used", key="fourth")
+    assert (tmp_path / "used" / "before" / "2" / "trained.json").read_bytes() == second
+    assert (tmp_path / "used" / "before" / "3" / "trained.json").exists()
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    with lock(tmp_path), pytest.raises(InputError, match=f"in use by process {os.getpid()}"):
+        trained(tmp_path)
+    assert not (tmp_path / "line.safetensors").exists()
+    trained(tmp_path)
 
 
 def test_weights_of_somebody_elses_are_not_overwritten_and_files_beside_a_training_stay(tmp_path):

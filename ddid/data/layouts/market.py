@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ddid.errors import require
+from ddid.files import walk
 
 NAME = "Market-1501, DukeMTMC-reID or CUHK03-NP"
 FOLDERS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
@@ -44,8 +45,5 @@ def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def _files(root: Path, folder: str) -> list[str]:
     """Every file below a folder, relative to the root, in the order of its parts."""
-    files = []
-    for place, folders, names in os.walk(root / folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # Jupyter's copies
-        files += [os.path.relpath(os.path.join(place, name), root) for name in names]
+    files = [os.path.relpath(path, root) for path in walk(root / folder)]
     return sorted(files, key=lambda path: path.split(os.sep))

@@ -24,8 +24,8 @@ RECIPES = [
         SOURCE,
         idea="FNA on the network in training; attacked anchors are compared with clean images.",
         ours="The crossing; ACT (Zhou et al. 2021) has it the other way round. It gains clean mAP, "
-        "which a larger budget spends: `crossed_at-eps12`. On photographs its training began in a "
-        "collapse: see `anchored_at`.",
+        "which a larger budget spends: `crossed_at-eps12`. On photographs its training was seen to "
+        "collapse at first, which an attack that grows prevents: `crossed_at-eps12+ramp`.",
         loss=crossed_terms,
     ),
     Recipe(
