@@ -1,14 +1,12 @@
-"""Figures of training: learning curves, what FNES does to an image and its label."""
+"""Figures of training: learning curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 import seaborn
-from torch import Tensor
 
-from ddid.data.images import to_uint8
 from ddid.report.figures import style
-from ddid.report.figures.style import Drawn, new_figure, paper_style
+from ddid.report.figures.style import Drawn, paper_style
 
 CURVES = {
     "clean_cls": "classification loss, clean",
@@ -46,34 +44,3 @@ def learning_curves(logs: Mapping[str, pd.DataFrame], smooth: int = 3) -> Drawn:
         if n == "discriminator_accuracy":
             ax.axhline(0.5, color=style.NEUTRAL, linewidth=0.8)
     return grid.figure, {"smooth": smooth}
-
-
-@paper_style
-def extension_panel(
-    images: Mapping[str, Tensor], targets: Mapping[str, Tensor], classes: Sequence[str]
-) -> Drawn:
-    """An image on its way along the attack, and its label below.
-
-    Above: one training image; “moved” is the largest change of any pixel. Below: the label it is
-    trained with, for its own class and the one the attack aimed at; what is missing to 1 is spread
-    over all classes.
-
-    Args:
-        images: title → (3, H, W) in [0, 1], the first one clean.
-        targets: the same titles → (C,) probabilities of the classes worth showing.
-        classes: their C names.
-    """
-    ratios = {"gridspec_kw": {"height_ratios": [2, 1]}}
-    figure, axes = new_figure(1.4 * len(images), 2.9, 2, len(images), sharey="row", **ratios)
-    clean = next(iter(images.values()))
-    for (title, image), (picture, ax) in zip(images.items(), axes.T, strict=True):
-        moved = f"\nmoved ≤ {255 * float((image - clean).abs().max()):.0f}/255"
-        above = title + moved * (image is not clean)
-        style.show_image(picture, style.pictures(to_uint8(image[None]))[0], above)
-        heights = targets[title].tolist()
-        bars = ax.bar(classes, heights, color=style.PALETTE[: len(classes)])
-        ax.bar_label(bars, [f"{height:.3f}" for height in heights], fontsize=6.5, padding=1)
-        ax.set(ylim=(0, 1.2), yticks=[0, 0.5, 1])
-        ax.grid(False, axis="x")
-    axes[1, 0].set_ylabel("target probability")
-    return figure, {}
