@@ -119,7 +119,7 @@ def test_a_file_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("import not_installed_anywhere\n")
     monkeypatch.setattr(ddid.backbones, "__path__", [*ddid.backbones.__path__, str(tmp_path)])
     with pytest.raises(
-        InputError, match=r"ddid/backbones/broken\.py cannot be imported: ModuleNotFoundError"
+        InputError, match=r"ddid/backbones/broken\.py cannot be imported .ModuleNotFoundError"
     ):
         ddid.backbones.find_backbone("resnet-tiny")
 
