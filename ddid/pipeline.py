@@ -48,21 +48,20 @@ def run_profile(
     plans = plan_run(profile, root, settings, only)
     with lock(root):
         chosen = [Path(path).stem for path in plans] if only else []
-        told = "--overwrite would delete {}, which the run is told to read: move it first"
-        for name, place in _within(root, plans) if overwrite else []:
-            raise InputError(told.format(f"{name} {place}"))
+        inside = _within(root, plans) if overwrite else []
+        told = f"--overwrite would delete {', '.join(inside)}, which the run is told to read"
+        require(not inside, f"{told}: move it first")
         _make_way(root, chosen, resume=resume, overwrite=overwrite)
     run_notebooks(plans, root)
     return root
 
 
-def _within(root: Path, plans: Plans) -> Iterator[tuple[str, Path]]:
-    """Files and folders that parameters name within notebooks' folders of the run."""
-    for name, value in (item for own in plans.values() for item in own.items()):
-        if name != "out" and is_path(name, value):
-            place = resolve(value).resolve()
-            if any(place.is_relative_to(own.resolve()) for own in root.glob("[0-9][0-9]_*")):
-                yield name, place
+def _within(root: Path, plans: Plans) -> list[str]:
+    """Parameters that name something within notebooks' folders of the run, each with its value."""
+    ours = [folder.resolve() for folder in root.glob("[0-9][0-9]_*")]
+    given = [item for own in plans.values() for item in own.items() if item[0] != "out"]
+    named = [(name, resolve(value).resolve()) for name, value in given if is_path(name, value)]
+    return [f"{name} {at}" for name, at in named if any(at.is_relative_to(own) for own in ours)]
 
 
 def _make_way(root: Path, only: Sequence[str], *, resume: bool, overwrite: bool) -> None:

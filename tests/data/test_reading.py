@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from PIL import Image
 import ddid.data.layouts
 from ddid.data import read_data, reopen
 from ddid.data.manifest import write_manifest
-from ddid.data.quality import PUBLISHED, quality
+from ddid.data.quality import PUBLISHED, matched, quality
 from ddid.errors import InputError
+from ddid.metric.ranking import answerable
 
 MARKET = {
     "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c2s1_1.jpg", "0007_c1s1_1.jpg"],
@@ -178,6 +180,18 @@ def test_queries_that_nobody_can_answer_are_told(tmp_path):
     assert "No query has a match" not in " ".join(quality(manifest))
     assert "No query has a match" in " ".join(quality(manifest.assign(camid=1)))
     assert "No query has a match" not in " ".join(quality(manifest.assign(camid=-1)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_manifest_has_matches_as_the_ranking_counts_them(seed):
+    """The same rule of two rooms that do not know each other."""
+    numbers = np.random.default_rng(seed)
+    rows = {"pid": numbers.integers(0, 6, 8), "camid": numbers.integers(-1, 2, 8)}
+    manifest = pd.DataFrame(rows).assign(split=["query"] * 3 + ["gallery"] * 5)
+    parts = [part for _, part in manifest.groupby("split", sort=False)]
+    tensors = [{n: torch.tensor(part[n].array) for n in ("pid", "camid")} for part in parts]
+    sides = [SimpleNamespace(pids=each["pid"], camids=each["camid"]) for each in tensors]
+    assert matched(manifest) == bool(answerable(*sides).any())
 
 
 def test_people_in_linked_folders_are_read(tmp_path):
