@@ -81,7 +81,7 @@ def _decoded(
             yield pixels
     if broken:
         others = f"; {len(broken)} of {len(paths):,} images are broken" if len(broken) > 1 else ""
-        raise InputError(f"{broken[0]}{others}") from broken[0]
+        raise InputError(f"{broken[0]}, or give skip_broken{others}") from broken[0]
 
 
 def _attempts(
@@ -104,7 +104,7 @@ def _attempts(
 
 def _decode(path: str, size: tuple[int, int]) -> np.ndarray:
     height, width = size
-    broken = f"{path} is truncated or no JPEG or PNG image: replace it, or skip_broken"
+    broken = f"{path} is truncated or no JPEG or PNG image: replace it"
     with (
         refused(broken, OSError, SyntaxError, ValueError),
         refused(_gone(path), FileNotFoundError),
@@ -134,7 +134,7 @@ def _too_large(path: str) -> str:
 
 
 def _gone(path: str) -> str:
-    return f"no image {path}: the manifest names it but it is gone"
+    return f"no image {path}: the manifest names it: put it back"
 
 
 def check_size(size: tuple[int, int]) -> None:

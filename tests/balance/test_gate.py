@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ddid.balance.gate import CAMERA, COPY, IDENTITY, KEPT, Gate, Limits, accepted
-from ddid.balance.judge import Expert, train_judge
-from ddid.data.images import ImageSet
+from ddid.balance.judge import Expert, JudgeTask, train_judge
+from ddid.data.images import ImageSet, to_unit
 from ddid.errors import InputError
+from ddid.metric.losses import batch_hard_triplet
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,20 @@ def fresh(real):
 
 def kept(gate, images):
     return sum(verdict == KEPT for verdict in gate.verdicts(images)) / len(images)
+
+
+def test_a_judge_learns_classes_and_triplets_of_augmented_photographs(real, monkeypatch):
+    task = JudgeTask(real.images, real.pids, epochs=1, seed=0)
+    seen = []
+    monkeypatch.setattr(task, "augment", lambda images: seen.append(images) or 0.5 * images)
+    loss = task.step(0, 0)["loss"].item()
+    (pixels,), labels = seen, task.labels[0]
+    assert torch.equal(pixels, to_unit(real.images[task.rows[0]]))
+    heads = task.net(0.5 * pixels, heads=True)
+    chances = heads.logits.log_softmax(1)
+    smooth = 0.9 * chances[torch.arange(len(labels)), labels] + 0.1 * chances.mean(1)
+    expected = batch_hard_triplet(heads.feature, labels) - smooth.mean()
+    assert loss == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_most_good_images_pass(judge, fresh):

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from ddid.balance.edm import Condition, Denoiser
-from ddid.balance.network import GeneratorConfig, ReferenceUNet, load_generator, save_generator
+from ddid.balance.network import (
+    NOISE_SPREAD,
+    GeneratorConfig,
+    ReferenceUNet,
+    load_generator,
+    save_generator,
+)
 from ddid.errors import InputError
 from ddid.identity import identity
 
@@ -36,6 +42,30 @@ def test_an_untrained_network_knows_nothing(config):
     denoiser, noisy = Denoiser(ReferenceUNet(config), 0.3), torch.randn(1, 3, 16, 8)
     c_skip = 0.3**2 / (0.3**2 + 0.5**2)
     assert torch.allclose(denoiser(noisy, torch.tensor([0.5]), told()), c_skip * noisy)
+
+
+def test_the_blend_weighs_every_pixel_shown(config):
+    """Written as loops, beside a U-Net that draws nothing."""
+    torch.manual_seed(3)
+    network, patch = ReferenceUNet(config), config.patch
+    for layer in (network.gain, network.blend):
+        torch.nn.init.normal_(layer.weight)
+        torch.nn.init.normal_(layer.bias)
+    noisy, level, condition = torch.randn(1, 3, 16, 8), torch.tensor([0.2]), told()
+    label = network.identity.weight[condition.identity] + network.camera.weight[condition.camera]
+    unet, shown = network.unet, (noisy, condition.source, condition.person, condition.place)
+    with torch.no_grad():
+        heard = unet.time_embedding(unet.time_proj(level * NOISE_SPREAD)) + label
+        weights = 1 + network.gain(heard * torch.sigmoid(heard))[0]
+        expected = torch.empty(3, 16, 8)
+        cells = [(c, y, x) for c in range(3) for y in range(patch) for x in range(patch)]
+        for top in range(0, 16, patch):
+            for left in range(0, 8, patch):
+                seen = torch.stack([i[0, c, top + y, left + x] for i in shown for c, y, x in cells])
+                for own, (c, y, x) in enumerate(cells):
+                    mixed = network.blend.weight[own, :, 0, 0] * weights * seen
+                    expected[c, top + y, left + x] = mixed.sum() + network.blend.bias[own]
+        torch.testing.assert_close(network(noisy, level, condition)[0], expected, atol=1e-4, rtol=0)
 
 
 def test_labels_are_positions_and_unknown_cameras_are_null(config):

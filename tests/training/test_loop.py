@@ -63,6 +63,25 @@ def test_no_gradient_is_longer_than_the_clip_and_the_log_keeps_its_length(tmp_pa
     assert read_log(tmp_path / "short")["gradient_norm"][0] > 0.1
 
 
+def test_a_step_is_adamws_written_out():
+    """Decoupled decay, bias-corrected moments (Loshchilov & Hutter 2019), two steps of it."""
+    settings = replace(SHORT, betas=(0.8, 0.95), weight_decay=0.3)
+    loop, before, moments = Loop(Line(), settings), [], []
+    for step in (0, 1):
+        before = [p.detach().clone() for p in loop.parameters]
+        loop.take(step)
+        moments = moments or [(torch.zeros_like(p), torch.zeros_like(p)) for p in before]
+        rate = settings.lr * learning_rate(settings, step)
+        for number, (old, new) in enumerate(zip(before, loop.parameters, strict=True)):
+            first, second = moments[number]
+            first = 0.8 * first + 0.2 * new.grad
+            second = 0.95 * second + 0.05 * new.grad**2
+            moments[number] = first, second
+            hats = first / (1 - 0.8 ** (step + 1)), second / (1 - 0.95 ** (step + 1))
+            expected = old * (1 - rate * 0.3) - rate * hats[0] / (hats[1].sqrt() + 1e-8)
+            torch.testing.assert_close(new.detach(), expected)
+
+
 def trained(folder, settings=SHORT, key="k", progress=None):
     fit(Line(), settings, folder, key, progress)
     return load_file(folder / "line.safetensors")
