@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     audit("--weights", default="", metavar="FILE", help="passed to the factory")
     audit("--data", required=True, metavar="ROOT", help="folder or CSV manifest")
     audit("--out", required=True, metavar="DIR", help="where the report goes")
-    audit("--surrogate", default="", metavar=FACTORY)
+    audit("--surrogate", default="", metavar=FACTORY, help="for transfer; called without weights")
     audit("--size", nargs=2, type=int, default=[256, 128], metavar=("H", "W"))
     audit("--queries", type=int, default=0, metavar="N", help="default all")
     audit("--eps", type=float, default=8, metavar="LEVELS", help="of 255, default 8")

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from numbers import Integral, Real
+from inspect import signature
+from numbers import Integral, Number, Real
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -63,8 +64,12 @@ def checked(function: Function) -> Function:
             return call(*arguments, **named)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, [function.__name__, *first["loc"]]))
+            place, *within = first["loc"]  # a number if it was not given by name
+            place = place if isinstance(place, str) else [*signature(function).parameters][place]
+            where = ".".join(map(str, [function.__name__, place, *within]))
             require(not first["type"].startswith("missing"), f"{where} is not given")
-            raise InputError(f"{where} is {first['input']!r:.80}: {first['msg']}") from error
+            given = first["input"]
+            given = repr(given) if isinstance(given, str | Number | None) else type(given).__name__
+            raise InputError(f"{where} is {given:.80}: {first['msg']}") from error
 
     return told  # type: ignore[return-value]

@@ -16,7 +16,7 @@ from ddid.metric.distance import Embed
 from ddid.model import ReIDNet
 from ddid.progress import Progress
 from ddid.report.audit import Audit
-from ddid.report.audit import audit as question
+from ddid.report.audit import audit as audit_subject
 from ddid.report.robustness import Plan, Robustness
 from ddid.report.robustness import evaluate as attack_and_rank
 from ddid.report.subject import Subject
@@ -36,10 +36,12 @@ def train(
     """Train a defence: a network from images (B, 3, H, W) in [0, 1] to embeddings (B, D).
 
     Args:
-        recipe: a name of `ddid.defense.recipes.recipes()`, such as "ddid", "metric_at" or "none";
-            or a `Recipe`, say `ddid.defense.recipes.tuned(...)` with other γ, α and weight of D.
+        recipe: a name that `ddid list` shows, such as "ddid", "metric_at" or "none", with changes
+            at its end or without ("ddid-fnes", "metric_at-eps12"); or a `Recipe`, say
+            `ddid.defense.recipes.tuned(...)` with other γ, α and weight of D.
         train: images of any size; their identities are the classes.
-        out: folder of checkpoints, log and model; `ddid.model.load_model` reads it.
+        out: folder of checkpoints, log and model; `ddid.model.load_model` reads it. Another
+            training's, if there is one, moves to its folder `before`.
         progress: told the steps done; `ddid.progress.progress_bars()` draws them.
         settings: fields of `ddid.defense.training.TrainConfig`, such as `steps`, `backbone`, `lr`,
             `eps` (in fractions of the pixel range), `seed`.
@@ -64,8 +66,8 @@ def evaluate(
     *,
     out: str | Path,
     attacks: Sequence[str] = (),
-    eps: float = 8 / 255,
-    steps: int = 15,
+    eps: float = Budget.eps,
+    steps: int = Budget.steps,
     surrogate: Embed | None = None,
     progress: Progress | None = None,
 ) -> Robustness:
@@ -102,8 +104,8 @@ def audit(
     gallery: ImageSet,
     *,
     out: str | Path,
-    eps: float = 8 / 255,
-    steps: int = 15,
+    eps: float = Budget.eps,
+    steps: int = Budget.steps,
     surrogate: Embed | None = None,
     progress: Progress | None = None,
 ) -> Audit:
@@ -117,7 +119,7 @@ def audit(
     """
     plan = Plan((), Budget(eps=eps, steps=steps))
     other = Subject.of(surrogate, query, gallery) if surrogate else None
-    return question(Subject.of(model, query, gallery), out, plan, other, progress)
+    return audit_subject(Subject.of(model, query, gallery), out, plan, other, progress)
 
 
 @checked

@@ -38,8 +38,9 @@ def identity(**parts: Any) -> str:
     True
     """
     walk = _Walk()
-    for walk.part, part in sorted(parts.items()):
-        walk.words.append(walk.part)
+    for name, part in sorted(parts.items()):
+        walk.part = name
+        walk.words.append(name)
         walk.add(part)
     walk.part = ""
     for thing in walk.code:  # grows meanwhile

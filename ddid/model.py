@@ -83,6 +83,8 @@ class ReIDNet(nn.Module):
 def pooled(output: Any) -> Tensor:
     """Features (B, D) of what a backbone returns: maps (B, D, h, w), features, transformers'."""
     if not isinstance(output, Tensor):
+        told = f"the network returns {type(output).__name__}: want a tensor or a `pooler_output`"
+        require(hasattr(output, "pooler_output"), told)
         output = output.pooler_output.flatten(1)  # (B, D, 1, 1) or (B, D) -> (B, D)
     return output.mean((2, 3)) if output.ndim == 4 else output
 
@@ -91,6 +93,8 @@ def embed(model: Embed, images: Tensor, batch_size: int = 256) -> Tensor:
     """Embeddings of many images, without gradients and in evaluation mode. Takes uint8 (N, 3, H, W)
     or floats in [0, 1], `batch_size` a forward pass, and returns float32 (N, D) on their device.
     The modes of a module and of its parts are put back afterwards."""
+    told = f"images are {type(images).__name__}: give a tensor (N, 3, H, W), uint8 or in [0, 1]"
+    require(isinstance(images, Tensor) and images.ndim == 4, told)
     module = model if isinstance(model, nn.Module) else nn.Module()
     device = next((p.device for p in module.parameters()), images.device)
     modes = {part: part.training for part in module.modules()}

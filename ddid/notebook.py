@@ -100,9 +100,9 @@ def check_parameters(notebook: str, given: Mapping[str, Any]) -> dict[str, Liter
     declared = declared_parameters(notebook)
     if unknown := given.keys() - declared.keys():
         known = {name for other in notebook_names() for name in declared_parameters(other)}
-        for name in sorted(unknown - known):
-            hint = did_you_mean(name, known)
-            raise InputError(f"unknown parameter `{name}`: no notebook takes it; {hint}")
+        if strange := sorted(unknown - known):
+            hint = did_you_mean(strange[0], known)
+            raise InputError(f"unknown parameter `{strange[0]}`: no notebook takes it; {hint}")
     strict = ConfigDict(strict=True, allow_inf_nan=False, protected_namespaces=())
     fields: dict[str, Any] = {name: (_type(value), value) for name, value in declared.items()}
     model = create_model("Parameters", __config__=strict, **fields)
@@ -147,7 +147,6 @@ class Run:
 
     root: Path
     notebook: str
-    parameters: Mapping[str, Literal]
     progress: Progress = field(repr=False)
 
     @property
@@ -194,7 +193,7 @@ def open_run(notebook: str, namespace: dict[str, Any]) -> Run:
         progress = progress_bars()
         with lock(root):
             pass  # so nobody is at work there
-    run = Run(root, notebook, values, progress)
+    run = Run(root, notebook, progress)
     (run.folder / "metrics.json").unlink(missing_ok=True)
     if threads := int(str(values.get("threads", 0))):
         import torch

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from ddid.attack.budget import Budget
 from ddid.errors import require
 from ddid.files import atomic_write, from_here, lock, read_json, write_json
 from ddid.notebook import check_parameters, resolve
@@ -35,15 +36,15 @@ def audit_run(
     surrogate: str = "",
     size: tuple[int, int] = (256, 128),
     queries: int = 0,
-    eps: float = 8.0,
-    steps: int = 15,
+    eps: float = 255 * Budget.eps,
+    steps: int = Budget.steps,
 ) -> dict[str, Any]:
     """Audit anybody's model: notebook 04 alone in the run folder `out`, and the page `audit.html`.
 
-    `model` and `surrogate` are "package.module:factory", see `load_factory`; `weights` are given to
-    it. `data` is a folder in a known layout or a CSV manifest, its images are brought to `size` =
-    (height, width), and `queries` of them attacked, 0 for all, by `eps` levels of 255. Returns
-    `verdicts`, `results` and `flags`, which are also in `out/audit.json`.
+    `model` and `surrogate` are "package.module:factory", see `load_factory`, which gets `weights`;
+    `data` is a folder in a known layout or a CSV manifest; images are brought to `size` = (height,
+    width), and `queries` of them attacked, 0 for all, by `eps` levels of 255. Returns what is in
+    `out/audit.json`: `verdicts`, `results` and `flags`.
     """
     from ddid.data import read_data
     from ddid.data.manifest import write_manifest
@@ -62,13 +63,16 @@ def audit_run(
         "image_width": size[1],
         "attack_eps_255": float(eps),
         "attack_steps": steps,
-        "square_queries": 300,  # and the next as `ddid.audit`
+        "square_queries": Budget.queries,  # and the next as `ddid.audit`
         "audit_queries": 64,
     }
     parameters = check_parameters(NOTEBOOK, given)
     _try(parameters)
+    found = read_data(Path(data))
+    for split in ("query", "gallery"):
+        found.rows(split)  # must be there
     with lock(root):
-        write_manifest(read_data(Path(data)).manifest, first / "manifest.csv")
+        write_manifest(found.manifest, first / "manifest.csv")
     run_notebooks({NOTEBOOK: parameters}, root)
     write_page(root / NOTEBOOK / f"{NOTEBOOK}.ipynb", root / "audit.html", f"Audit of {model}")
     result = read_json(root / NOTEBOOK / "models" / model / "audit.json")
@@ -141,7 +145,7 @@ def explorer_of(run: str | Path) -> "Explorer":
     models = {f.name: load_model(f).to(device) for f in folders if f.is_dir()}
     data = reopen(resolve(run) / "01_bias_analysis" / "manifest.csv")
     measured = resolve(run) / NOTEBOOK / "parameters.json"
-    if measured.exists() and read_json(measured)["on_validation"]:
+    if read_json(measured, {}).get("on_validation"):
         data = data.validation()
     size = settings["image_height"], settings["image_width"]
     return Explorer(models, *data.images("query", "gallery", size=size), seed=settings["seed"])

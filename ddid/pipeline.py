@@ -60,7 +60,7 @@ def _within(root: Path, plans: Plans) -> list[str]:
     """Parameters that name something within notebooks' folders of the run, each with its value."""
     ours = [folder.resolve() for folder in root.glob("[0-9][0-9]_*")]
     given = [item for own in plans.values() for item in own.items() if item[0] != "out"]
-    named = [(name, resolve(value).resolve()) for name, value in given if is_path(name, value)]
+    named = [(name, resolve(value)) for name, value in given if is_path(name, value)]
     return [f"{name} {at}" for name, at in named if any(at.is_relative_to(own) for own in ours)]
 
 

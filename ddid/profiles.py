@@ -30,8 +30,10 @@ PATHS = ("out", "root", "start", "ready", "weights")  # last words of names of p
 HUB = ("weights",)  # … or names on a model hub
 DATA = ("data_root", "away_root")
 CHECKS: Mapping[str, Callable[[Any], Any]] = {  # parameters, and what refuses a wrong one
+    "recipes": lambda names: [find_recipe(name.partition("@")[0]) for name in names],
     "attack_eps_255": lambda level: Plan((), Budget(level / 255)),
     "audit_eps_255": lambda levels: [Plan((), Budget(level / 255)) for level in levels],
+    "away_attacks": lambda names: [find_attack(name) for name in names],
     "away_street": lambda domain: domain and StreetConfig(domain=domain),
     "backbone": find_backbone,
     "fnes_omega": lambda omega: FNES(omega=tuple(omega)),
@@ -43,6 +45,7 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {  # parameters, and what refuses a
     "standard_attacks": lambda names: require_family(names, "standard"),
     "street_domain": lambda domain: StreetConfig(domain=domain),
     "train_eps_255": lambda level: Budget(level / 255),
+    "unseen_attacks": lambda names: [find_attack(name) for name in names],
 }
 
 Plans = Mapping[str, Mapping[str, Any]]
@@ -95,8 +98,9 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     known = {name for parameters in declared.values() for name in parameters}
     shared = read_mapping(profile, PROFILES, "profile")
     chosen = {setting.rpartition(".")[2] for setting in settings}
-    for name in (name for name, value in shared.items() if value is None and name not in chosen):
-        raise InputError(f"profile {profile} has no {name} of its own: give --set {name}=...")
+    lacking = [name for name, value in shared.items() if value is None and name not in chosen]
+    told = f"profile {profile} has no {' and no '.join(lacking)} of its own: give "
+    require(not lacking, told + " ".join(f"--set {name}=..." for name in lacking))
     plans = {
         n: {k: v for k, v in shared.items() if k in own or k not in known}
         for n, own in declared.items()
@@ -115,20 +119,20 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     told = f"away_street={away} is where the models are trained: choose another domain, say campus"
     require(not away or away != home or bool(every.get("data_root")), told)
     for parameters in (checked[n] for n in checked if not Path(n).suffix):  # not one's own file
-        for recipe in parameters.get("recipes", []):
-            find_recipe(recipe.partition("@")[0])
-        for name in CHECKS.keys() & parameters.keys():
-            CHECKS[name](parameters[name])
+        _check(parameters)
         for name in (name for name in HUB if parameters.get(name)):
             if (place := resolve(parameters[name])).exists():
                 parameters[name] = str(place)
-        for name in (name for name in DATA if parameters.get(name)):
-            place = resolve(parameters[name])
-            require(place.exists(), f"no file or folder {place}: {name} should be a data set")
-        for name in parameters:
-            for attack in parameters[name] if name.endswith("_attacks") else []:
-                find_attack(attack)
     return checked
+
+
+def _check(parameters: Mapping[str, Any]) -> None:
+    """Raise InputError for a value that a notebook would refuse later."""
+    for name in (name for name in CHECKS if name in parameters):
+        CHECKS[name](parameters[name])
+    for name in (name for name in DATA if parameters.get(name)):
+        place = resolve(parameters[name])
+        require(place.exists(), f"no file or folder {place}: {name} should be a data set")
 
 
 def _is_called(notebook: str, name: str) -> bool:

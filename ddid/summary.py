@@ -25,7 +25,7 @@ def run_text(root: Path) -> str:
 
 
 def metrics_text(metrics: Mapping[str, Any]) -> str:
-    """MAP of a run's models, and its bias before and after balancing, where it recorded them."""
+    """mAP of a run's models, and its bias before and after balancing, where it recorded them."""
     parts = []
     if results := metrics.get("04_robustness_report", {}).get("results"):
         maps = {m: {a: v["mAP"] for a, v in attacks.items()} for m, attacks in results.items()}

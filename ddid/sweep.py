@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -136,6 +137,11 @@ def _link(link: Path, target: Path) -> None:
         link.symlink_to(target)
 
 
+def dask_setup(_: object) -> None:
+    """What a worker of ours begins with: Ctrl-C is for the sweep, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def connect(scheduler: str = "", workers: int = 0) -> "Client":
     """A client of the Dask cluster at an address, or of one on this machine while it is open:
     `workers` processes (one a core if 0) of one thread each, which leave with a killed parent."""
@@ -146,6 +152,7 @@ def connect(scheduler: str = "", workers: int = 0) -> "Client":
     local = {
         "n_workers": workers or None,
         "threads_per_worker": 1,
+        "preload": __name__,
         "memory_limit": 0,  # the work is in kernels, which Dask does not watch
         "dashboard_address": "127.0.0.1:0",
         "silence_logs": logging.CRITICAL,

@@ -95,7 +95,7 @@ def test_training_of_generator_and_judge_never_waits(images):
     training = GeneratorTraining(batch=4)
     with pretended() as device:
         generator = started(images, GeneratorConfig.of(images), training)
-        drawing = GeneratorTask(images, generator, training, device), training.fit(device)
+        drawing = GeneratorTask(images, generator, training, device), training.settings(device)
         judging = JudgeTask(images.images, images.pids, 4, 0), Fit(3, 1e-3)
         for task, settings in (drawing, judging):
             loop = Loop(task, settings)

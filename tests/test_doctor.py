@@ -31,8 +31,8 @@ def test_the_doctor_tries_every_image(tmp_path, capsys):
         path.write_bytes(path.read_bytes()[:200])
     assert main(["doctor", "--data", str(root)]) == 0
     report = capsys.readouterr().out
-    assert f"2 broken image(s) left out, the first: {first} is truncated" in report
-    assert "skip_broken" not in report, "advice to do what was done"
+    assert f"2 broken image(s), which skip_broken leaves out; {first} is truncated" in report
+    assert "or give skip_broken" not in report, "advice to do what was done"
 
 
 def test_a_wrong_data_folder_ends_with_status_2_and_one_sentence(tmp_path, capsys):

@@ -74,6 +74,11 @@ def test_no_module_takes_a_name_that_the_package_offers():
     assert not [n for n in OFFERED if (folder / n).exists() or (folder / f"{n}.py").exists()]
 
 
+def test_arguments_in_the_wrong_place_are_named_and_not_printed(people, tmp_path):
+    with pytest.raises(InputError, match=r"^train.recipe.str is ImageSet: Input should be"):
+        ddid.train(people, "ddid", out=tmp_path)
+
+
 def test_an_attack_by_transfer_is_given_its_surrogate(people, tmp_path):
     given = {"out": tmp_path, "attacks": ["transfer"], "steps": 1}
     with pytest.raises(InputError, match="surrogate"):
@@ -95,7 +100,7 @@ def test_a_model_whose_gradient_is_no_number_gets_no_score(people, tmp_path):
 @pytest.fixture
 def edge(monkeypatch):
     """The edge alone: what is behind it is tested elsewhere."""
-    for work in ("train_recipe", "attack_and_rank", "question"):
+    for work in ("train_recipe", "attack_and_rank", "audit_subject"):
         monkeypatch.setattr(front, work, mock.MagicMock())
     monkeypatch.setattr("ddid.report.panel.Panel", mock.MagicMock())
     for work in ("train_generator", "References", "train_judge", "Gate", "resample"):

@@ -1,13 +1,14 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from ddid.backbones import backbones, pretrained
 from ddid.errors import InputError
-from ddid.model import ModelConfig, ReIDNet, embed, load_model, save_model
+from ddid.model import ModelConfig, ReIDNet, embed, load_model, pooled, save_model
 
 IMAGES = torch.rand(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
 
@@ -52,6 +53,13 @@ def test_embed_reads_8_bit_pixels_in_chunks_and_puts_the_mode_back():
     assert net.training
     assert torch.allclose(parts, embed(net, pixels.float() / 255), atol=1e-5)
     assert not parts.requires_grad
+
+
+def test_embed_and_pooling_say_what_they_want():
+    with pytest.raises(InputError, match="images are ndarray: give a tensor"):
+        embed(tiny(), np.zeros((2, 64, 32, 3), np.uint8))
+    with pytest.raises(InputError, match="the network returns tuple: want a tensor"):
+        pooled((torch.zeros(2, 3),))
 
 
 def test_embed_takes_any_callable():

@@ -339,6 +339,20 @@ def test_a_sweep_listens_on_this_machine_alone(cluster):
 
 
 @pytest.mark.slow
+def test_an_interrupted_sweep_prints_no_traceback_of_its_workers(tmp_path):
+    script = tmp_path / "patient.py"
+    lines = ORPHANS.replace("time.sleep(600)", "signal.pause()").replace("os, time", "os, signal")
+    script.write_text(lines)
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    parent = subprocess.Popen([sys.executable, str(script)], **both, start_new_session=True)
+    parent.stdout.readline()
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+    told = parent.communicate(timeout=60)[1]
+    assert told.count("Traceback") == 1, told
+    assert "KeyboardInterrupt" in told
+
+
+@pytest.mark.slow
 def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "orphans.py"
     script.write_text(ORPHANS)

@@ -14,7 +14,7 @@ from ddid.attack.scene import Scene
 from ddid.data.images import where_rows
 from ddid.errors import InputError
 from ddid.metric.distance import normalize
-from ddid.metric.ranking import is_match
+from ddid.metric.ranking import SLACK, is_match
 
 TEMPERATURES = (0.02, 0.01)  # of cosines, in turn
 NEAREST = 1024  # wrong images that count at a time; those beyond change the precision by little
@@ -116,8 +116,9 @@ def smooth_miss(known: Known, temperature: float) -> Objective:
 
 
 def exact_ap(known: Known, embeddings: Tensor) -> Tensor:
-    """Average precision of each query (B,), by sorting; 0 without a right answer."""
-    order = known.scores(embeddings).argsort(dim=1, descending=True)
+    """Average precision of each query (B,), by sorting, as `rank` has it with its ties; 0 without
+    a right answer."""
+    order = (known.scores(embeddings) + SLACK * known.wrong).argsort(dim=1, descending=True)
     right, wrong = (mask.gather(1, order).cumsum(1) for mask in (known.right, known.wrong))
     hits = known.right.gather(1, order)
     return (hits * right / (right + wrong).clamp_min(1)).sum(1) / hits.sum(1).clamp_min(1)

@@ -108,7 +108,7 @@ def find_attack(name: str) -> Attack:
     return known[name]
 
 
-def craft(
+def attack_scene(
     entry: Attack, scene: Scene, batch_size: int = 64, progress: Progress | None = None
 ) -> Tensor:
     """Attack all images of a scene, uint8 or in [0, 1]: uint8 (N, 3, H, W), inside the budget."""

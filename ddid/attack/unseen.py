@@ -17,6 +17,7 @@ from ddid.attack.registry import attack
 from ddid.attack.scene import Scene
 from ddid.data.images import where_rows
 from ddid.errors import InputError
+from ddid.seeds import drawn_from
 
 BATCH = 64  # images a universal perturbation or a generator learns from at once
 PASSES = 10  # over all images [ours: no dearer than 15 steps on each of them]
@@ -53,8 +54,8 @@ def generator(scene: Scene) -> Rule:
     """Generator network: a small network that draws each image's perturbation."""
     eps = scene.budget.eps
     first = next(scene.batches(1)).images
-    with first.device:
-        net = seeded(lambda: perturber(tuple(first.shape[2:])), scene.generator)
+    with drawn_from(scene.generator.initial_seed()):
+        net = perturber(tuple(first.shape[2:])).to(first.device)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     for _ in range(PASSES):
         for part in scene.batches(BATCH):
@@ -195,13 +196,6 @@ def perturber(size: tuple[int, ...]) -> nn.Module:
         nn.Conv2d(32, 3, 3, padding=1),
         nn.Tanh(),
     )
-
-
-def seeded(build: Callable[[], nn.Module], source: torch.Generator) -> nn.Module:
-    """Build a module with weights that depend on the seed of `source`; torch's state is kept."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(source.initial_seed())
-        return build()
 
 
 def square_side(progress: float, height: int, width: int) -> int:

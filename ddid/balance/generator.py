@@ -22,6 +22,7 @@ from ddid.errors import InputError, require, require_within
 from ddid.files import read_json
 from ddid.identity import identity
 from ddid.progress import Progress
+from ddid.seeds import drawn_from
 from ddid.training import Fit, fit, is_trained
 from ddid.training.loop import launched
 
@@ -46,10 +47,10 @@ class GeneratorTraining:
         steps = "[0, inf)" if self.start else "[1, inf)"
         require_within("generator", self, steps=steps, batch="[1, inf)", lr="(0, inf)")
 
-    def fit(self, device: torch.device) -> Fit:
-        """The same for the training loop; bfloat16 where it pays, unless a launcher decides."""
+    def settings(self, device: torch.device) -> Fit:
+        """Those of the training loop; bfloat16 where it pays, unless a launcher decides."""
         return Fit(
-            max(1, self.steps),
+            self.steps,
             self.lr,
             warmup=0.05,
             betas=(0.9, 0.99),
@@ -73,7 +74,7 @@ def train_generator(
     device = Accelerator().device
     generator = started(real, config, training)
     if training.steps > 0:
-        settings = training.fit(device)
+        settings = training.settings(device)
         key = identity(
             code=(GeneratorTask, fit, ReferenceUNet),
             data=(real.images, real.pids, real.camids),
@@ -95,8 +96,7 @@ def started(real: ImageSet, config: GeneratorConfig, training: GeneratorTraining
     if not training.start:
         rows = torch.linspace(0, len(real) - 1, min(len(real), 1024)).round().long()
         sigma_data = centre(to_unit(real.images[rows])).std().item()
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(training.seed)
+        with drawn_from(training.seed):
             return Generator(Denoiser(ReferenceUNet(config), sigma_data), config)
     wrong = unfit(training.start, real, config)
     require(not wrong, f"{wrong}: leave generator_start empty to train one")

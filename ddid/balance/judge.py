@@ -20,6 +20,7 @@ from ddid.identity import identity
 from ddid.metric.losses import batch_hard_triplet, smooth_labels
 from ddid.model import ModelConfig, ReIDNet, embed, load_model, save_model
 from ddid.progress import Progress
+from ddid.seeds import drawn_from
 from ddid.training import Fit, augmentation, fit, is_trained, pk_batches
 
 BACKBONE = "resnet-tiny"
@@ -97,8 +98,12 @@ def train_judge(
     epochs: int = EPOCHS,
     seed: int = 0,
 ) -> Judge:
-    """Train both models on real images less the held-out ones, or take them from `folder`. With
-    fewer than two known cameras there is no camera model, and every camera is agreed to."""
+    """Train both models on real images less the held-out ones, or take them from `folder`.
+
+    `epochs` are passes over the images, at least 1; `seed` is of weights and batches. With fewer
+    than two known cameras there is no camera model, and every camera is agreed to. InputError:
+    fewer than two people are left to tell apart.
+    """
     require(epochs >= 1, f"judge: epochs is {epochs}, give at least 1")
     held = least_repeated(real)
     held[-1] |= not held.any()  # nobody is photographed so often
@@ -144,8 +149,7 @@ class JudgeTask:
         self.steps = max(1, epochs * len(rows) // (shape[0] * shape[1]))
         batches = pk_batches(labels, *shape, self.steps, seed)
         self.rows, self.labels = rows[batches], labels[batches].to(self.device)
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(seed)
+        with drawn_from(seed):
             self.net = ReIDNet(ModelConfig(self.classes, BACKBONE, height, width))
         self.modules = nn.ModuleDict({"net": self.net}).to(self.device)
         self.counted = [self.net]

@@ -165,6 +165,7 @@ def load_generator(folder: str | Path) -> Generator:
         found = description["config"]
         lists = {name: tuple(found[name]) for name in ("identities", "cameras", "channels")}
         config = GeneratorConfig(**found | lists)
-        denoiser = Denoiser(ReferenceUNet(config), sigma_data=1.0)
+        with torch.random.fork_rng([]):  # weights drawn to be replaced cost the caller no numbers
+            denoiser = Denoiser(ReferenceUNet(config), sigma_data=1.0)
         denoiser.load_state_dict(load_file(folder / "generator.safetensors"))
     return Generator(denoiser.eval(), config)

@@ -72,6 +72,6 @@ def _wanted(cells: np.ndarray, images: int, limits: Thresholds) -> Iterator[tupl
     for _ in range(limits.delta1 - images):
         filled[filled.argmin()] += 1
     yield from ((int(c), FEW_IMAGES) for c in np.repeat(np.arange(len(cells)), filled - cells))
-    if cells.max() > limits.delta2 * cells.sum():
+    if cells.any() and cells.max() / cells.sum() > limits.delta2:
         dominant = int(cells.argmax())
         yield from ((c, ONE_CAMERA) for c in range(len(cells)) if c != dominant)

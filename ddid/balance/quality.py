@@ -91,11 +91,11 @@ def quality_report(
             asked = leads[rows & leads.isfinite()]
             found = (asked > 0).float().mean().item() if len(asked) else None
             report[f"{what}_agreement{kind}"] = found
-    report |= likeness("synthetic", features, made)
-    return report | likeness("real", *features[order].chunk(2)) | copies
+    report |= compared("synthetic", features, made)
+    return report | compared("real", *features[order].chunk(2)) | copies
 
 
-def likeness(name: str, one: Tensor, other: Tensor) -> dict[str, float]:
+def compared(name: str, one: Tensor, other: Tensor) -> dict[str, float]:
     """Fréchet distance, precision and recall of the features of `other` beside those of `one`."""
     return {
         f"frechet_{name}": frechet_distance(one, other),

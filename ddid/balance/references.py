@@ -75,7 +75,7 @@ class References:
         camera = self.camera[rows]
         return (self.show(rows) - self.mean[camera]) / self.spread[camera]
 
-    def place(self, rows: Tensor) -> Tensor:
+    def coloured(self, rows: Tensor) -> Tensor:
         """Images at `rows` as views of a camera: its colours stay."""
         return (self.show(rows) - self.mean[-1]) / self.spread[-1]
 
@@ -84,7 +84,7 @@ class References:
         chance = torch.rand(3, len(rows), TRIES, generator=draw)
         identity, camera = self.identity[rows], self.camera[rows]
         person = self.persons.pick(identity, chance[0], lambda found: found != rows[:, None])
-        place = self._place(identity, camera, chance[1])
+        place = self._pick_place(identity, camera, chance[1])
         anyone = (chance[2] * len(self.images)).long()
         other = first(anyone, self.camera[anyone] != camera[:, None])
         own, around = (distort(self.stripped(found), draw) for found in (rows, other))
@@ -92,7 +92,7 @@ class References:
         source = torch.lerp(around, own, shape)
         return self._hidden(self._told(source, person, place, identity, camera), draw)
 
-    def _place(self, identity: Tensor, camera: Tensor, chance: Tensor) -> Tensor:
+    def _pick_place(self, identity: Tensor, camera: Tensor, chance: Tensor) -> Tensor:
         others = identity[:, None]
         return self.places.pick(camera, chance, lambda found: self.identity[found] != others)
 
@@ -100,7 +100,7 @@ class References:
         self, source: Tensor, person: Tensor, place: Tensor, identity: Tensor, camera: Tensor
     ) -> Condition:
         labels = identity.to(self.device), camera.to(self.device)
-        return Condition(source, self.stripped(person), self.place(place), *labels)
+        return Condition(source, self.stripped(person), self.coloured(place), *labels)
 
     def _hidden(self, told: Condition, draw: torch.Generator) -> Condition:
         """Hide each part at random: on its own, and with all else of the person or the camera."""
@@ -127,7 +127,7 @@ class References:
         wanted = camera[:, None]
         source = self.persons.pick(identity, chance[0], lambda found: self.camera[found] != wanted)
         person = self.persons.pick(identity, chance[1], lambda found: found != source[:, None])
-        return Picks(source, person, self._place(identity, camera, chance[2]))
+        return Picks(source, person, self._pick_place(identity, camera, chance[2]))
 
     def sampling(self, rows: pd.DataFrame, picks: Picks) -> Condition:
         """What the network is told to draw plan rows."""

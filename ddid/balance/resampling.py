@@ -33,9 +33,9 @@ def balanced(
     *,
     out: str | Path,
     progress: Progress | None = None,
-    delta1: int = 20,
-    delta2: float = 0.5,
-    steps: int = 1600,
+    delta1: int = Thresholds.delta1,
+    delta2: float = Thresholds.delta2,
+    steps: int = GeneratorTraining.steps,
     seed: int = 0,
 ) -> ImageSet:
     """The training set with what phase 1 adds: generated images that pass the gate. If the plan is

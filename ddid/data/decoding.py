@@ -156,6 +156,6 @@ def _check_room(images: int, size: tuple[int, int], there: int, where: str) -> N
 
 
 def _stat(path: str) -> tuple[int, int]:
-    with refused(_gone(path), OSError):
+    with refused(f"{_gone(path)}, or give skip_broken", OSError):
         found = os.stat(path)
     return found.st_size, found.st_mtime_ns

@@ -10,6 +10,7 @@ PUBLISHED = {
     "CUHK03-NP labelled": (7368, 1400, 5328),
     "MSMT17": (32621, 11659, 82161),
 }
+BATCH = 16  # identities in a training batch, unless a profile or a user says otherwise
 
 
 def quality(manifest: pd.DataFrame) -> list[str]:
@@ -26,6 +27,9 @@ def quality(manifest: pd.DataFrame) -> list[str]:
     thin = {"one image only": seen["size"] == 1}
     thin["images of one camera only"] = (seen["nunique"] == 1) & (seen["max"] >= 0)
     found += [f"{so.sum()} train identities have {what}." for what, so in thin.items() if so.any()]
+    if 0 < len(train) < BATCH:
+        told = f"A batch has {BATCH} people by default and only {len(train)} train: set fewer"
+        found.append(f"{told}, `identities_per_batch` in a run, `identities` of `ddid.train`.")
     if not query or not gallery:
         found.append("No test set: there must be query and gallery images to measure on.")
     elif not matched(manifest):

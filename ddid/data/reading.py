@@ -39,10 +39,15 @@ class Data:
         splits = splits or ("train", "query", "gallery")
         found = []
         for split in splits:
-            rows = self.manifest[self.manifest["split"] == split]
-            require(len(rows) > 0, f"the manifest has no {split} images")
-            found.append(ImageSet.read(rows, size, progress, self.cache))
+            found.append(ImageSet.read(self.rows(split), size, progress, self.cache))
         return found[0] if len(splits) == 1 else tuple(found)
+
+    def rows(self, split: str) -> pd.DataFrame:
+        """The manifest's rows of one split; InputError if it has none."""
+        given = self.manifest["split"]
+        told = f"the manifest has no {split} images, only {', '.join(given.unique())}"
+        require(bool((given == split).any()), told)
+        return self.manifest[given == split]
 
     def hold_out(self, share: float, seed: int) -> "Data":
         """The same with a random `share` in [0, 1) of the train identities, whole, in `val`.
@@ -55,7 +60,8 @@ class Data:
         require(fits, f"validation share is {share!r}: give a number in [0, 1)")
         require(type(seed) is int and seed >= 0, f"seed is {seed!r}: give a whole number from 0 on")
         is_train = self.manifest["split"] == "train"
-        people = self.manifest[is_train & (self.manifest["pid"] > 0)].groupby("pid")
+        asked = is_train & (self.manifest["pid"] > 0) & (self.manifest["origin"] == "real")
+        people = self.manifest[asked].groupby("pid")
         seen = people["camid"].agg(["size", "nunique", "max"])
         matched = (seen["size"] > seen["nunique"]) & ((seen["nunique"] > 1) | (seen["max"] < 0))
         wanted = round(share * len(seen))
@@ -107,7 +113,7 @@ def read_data(
     frame = check_manifest(frame[~junk], str(root), folder, allow_outside=allow_outside)
     if skip_broken and (broken := unreadable(frame["path"].tolist(), progress)):
         first = next(iter(broken.values()))
-        messages += [f"{len(broken)} broken image(s) left out, the first: {first}."]
+        messages += [f"{len(broken)} broken image(s), which skip_broken leaves out; {first}."]
         frame = frame[~frame["path"].isin(broken)].reset_index(drop=True)
     return Data(frame, (f"{root} is read as {fitting[0].NAME}.", *messages, *quality(frame)), cache)
 

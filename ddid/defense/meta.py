@@ -6,12 +6,14 @@ must also help on what it has not seen [summary].
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ddid.attack.scene import Scene
 from ddid.errors import require, require_within
@@ -20,7 +22,8 @@ Craft = Callable[[Scene], Tensor]
 """An inner attack: a scene to its images, attacked, in [0, 1]."""
 Forward = Callable[..., Any]
 """The network as a function of images, with some parameters θ inside."""
-SPLITS = ("identity", "camera", "random")
+Split = Literal["identity", "camera", "random"]
+SPLITS = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Meta:
 
     rate: float = 0.01  # inner rate α ≥ 0
     second_order: bool = False  # differentiate through ∇L_mtrain, which costs more
-    split: Literal["identity", "camera", "random"] = "identity"  # what the halves do not share
+    split: Split = "identity"  # what the halves do not share
     attacks: tuple[Craft, ...] = ()  # on the meta-test half, one drawn a step; none: the recipe's
     ahead: bool = False  # attack the meta-test half at θ_temp, where its loss is taken, not at θ
 
@@ -70,20 +73,22 @@ def meta_backward(
     on the two halves. `net` holds θ; a loss is a function of the network's forward function. Other
     parameters in the losses get their gradients from both. Returns both losses, detached.
     """
-    theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    loss_train = meta_train(net)
-    if meta.second_order:
-        step = torch.autograd.grad(
-            loss_train, list(theta.values()), create_graph=True, materialize_grads=True
-        )
-    else:
-        loss_train.backward()
-        step = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in theta.values())
-    ahead = {n: p - meta.rate * g for (n, p), g in zip(theta.items(), step, strict=True)}
+    # A fused attention has no second derivative.
+    with sdpa_kernel(SDPBackend.MATH) if meta.second_order else nullcontext():
+        theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        loss_train = meta_train(net)
+        if meta.second_order:
+            step = torch.autograd.grad(
+                loss_train, list(theta.values()), create_graph=True, materialize_grads=True
+            )
+        else:
+            loss_train.backward()
+            step = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in theta.values())
+        ahead = {n: p - meta.rate * g for (n, p), g in zip(theta.items(), step, strict=True)}
 
-    def look_ahead(*inputs: Tensor, **options: Any) -> Any:
-        return functional_call(net, ahead, inputs, options)
+        def look_ahead(*inputs: Tensor, **options: Any) -> Any:
+            return functional_call(net, ahead, inputs, options)
 
-    loss_test = meta_test(look_ahead)
-    (loss_train + loss_test if meta.second_order else loss_test).backward()
+        loss_test = meta_test(look_ahead)
+        (loss_train + loss_test if meta.second_order else loss_test).backward()
     return loss_train.detach(), loss_test.detach()

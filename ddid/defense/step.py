@@ -113,6 +113,9 @@ class Learner:
         terms, shares = self.recipe.loss(batch, clean, attacked), {}
         told = f"{self.recipe.name}: its loss returns {type(terms).__name__}, not scalars by name"
         require(isinstance(terms, dict), told)
+        whole = [name for name, value in terms.items() if getattr(value, "ndim", 1)]
+        told = f"{self.recipe.name}: its loss' {', '.join(whole)} is no scalar tensor: take a mean"
+        require(not whole, told)
         for name, heads in (("clean_accuracy", clean), ("attacked_accuracy", attacked)):
             if heads is not None:
                 shares[name] = (heads.logits.argmax(1) == batch.labels).float().mean()

@@ -19,6 +19,7 @@ from ddid.errors import require, require_within
 from ddid.identity import identity
 from ddid.model import ModelConfig, ReIDNet, load_model, save_model
 from ddid.progress import Progress
+from ddid.seeds import drawn_from
 from ddid.training import Feed, Fit, augmentation, fit, is_trained, pk_batches
 
 LAYOUT = torch.channels_last  # our choice, as the network's: see `ddid.model`
@@ -87,6 +88,7 @@ def training_key(recipe: Recipe, train_set: ImageSet, config: TrainConfig) -> st
         backbone=find_backbone(config.backbone),
         weights=weights if config.weights and weights.exists() else config.weights,
         data=(train_set.images, train_set.pids, train_set.camids),
+        source=training_key(find_recipe("none"), train_set, config) if recipe.needs_source else "",
         step=(Defence, fit),
         **config.in_force(),
     )
@@ -109,8 +111,7 @@ class Defence:
         self.batches = own_share(train_set, config, accelerator, least=4 if halves else 2)
         height, width = train_set.images.shape[-2:]
         shape = ModelConfig(len(train_set.classes), config.backbone, height, width)
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(config.seed)
+        with drawn_from(config.seed):
             net = ReIDNet(shape, config.weights).to(self.device)
             judge = Discriminator(net.width).to(self.device) if recipe.discriminator else None
         self.learner = Learner(recipe, net, config.budget, judge, source)

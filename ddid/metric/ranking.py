@@ -18,6 +18,8 @@ from ddid.metric.counting import count_at_least
 from ddid.metric.distance import check_embeddings, normalize
 
 CHUNK = 2**22  # scores held at once (16 MB): beyond it nothing gets faster
+CAMERAS = 2**31  # more than there are numbers of cameras, so that it sets identities apart
+SLACK = 1e-6  # a product's columns may round equal vectors differently: by less than this
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,19 @@ def is_match(pids: Tensor, camids: Tensor, own: Tensor, cameras: Tensor) -> Tens
 
 
 def answerable(query: Any, gallery: Any) -> Tensor:
-    """Which queries have a right answer, (Q,); both sides have `pids` and `camids`."""
-    sides = [torch.stack([side.pids, side.camids], 1) for side in (query, gallery)]
-    (asked, rows), found = sides[0].unique(dim=0, return_inverse=True), sides[1].unique(dim=0)
-    (own, cameras), (pids, camids) = asked.T[:, :, None], found.T
-    return is_match(pids, camids, own, cameras).any(1)[rows]
+    """Which queries have a right answer, (Q,), by `is_match`; both have `pids` and `camids`."""
+    views, asked = (side.pids.long() * CAMERAS + side.camids + 1 for side in (gallery, query))
+    views, own = views.unique(), query.pids.long().contiguous()
+    people = views // CAMERAS  # ascending: one row for each camera that somebody is seen by
+    seen = torch.searchsorted(people, own, right=True) - torch.searchsorted(people, own)
+    return (own > 0) & (seen > (torch.isin(asked, views) & (query.camids >= 0)).long())
 
 
 @torch.no_grad()
 def rank(query: Embedded, gallery: Embedded) -> Ranking:
-    """Rank the gallery for every query by cosine and score the order, by the module's protocol."""
+    """Rank the gallery for every query by cosine and score the order, by the module's protocol:
+    (Q,) on the CPU. InputError: an empty side, embeddings of two lengths, no right answer at all.
+    """
     gallery = gallery[gallery.pids >= 0]
     (queries, length), (images, other) = query.embeddings.shape, gallery.embeddings.shape
     some = min(queries, images) > 0
@@ -125,7 +130,7 @@ def rank(query: Embedded, gallery: Embedded) -> Ranking:
         scores = normalize(part.embeddings.float()) @ points.T
         right = scores.gather(1, found).masked_fill_(~relevant, -torch.inf)
         scores.scatter_(1, found, -torch.inf)
-        wrong = count_at_least(scores, right.sort(1, descending=True).values)
+        wrong = count_at_least(scores, right.sort(1, descending=True).values - SLACK)
         parts.append(score_counts(wrong.cpu(), relevant.sum(1).cpu()))
     ap, inp, first, valid = (torch.cat(column) for column in zip(*parts, strict=True))
     return Ranking(ap, inp, first, valid, query.pids.cpu())

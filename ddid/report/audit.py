@@ -14,7 +14,6 @@ import torch
 
 from ddid import __version__
 from ddid.attack import Budget, attack_names
-from ddid.attack.unseen import seeded
 from ddid.errors import require
 from ddid.files import write_json
 from ddid.metric.ranking import answerable
@@ -24,6 +23,7 @@ from ddid.progress import Progress
 from ddid.report.probes import Verdict, question
 from ddid.report.robustness import Plan, Robustness, evaluate, staged
 from ddid.report.subject import Subject
+from ddid.seeds import drawn_from
 
 HUGE = 128  # levels: half the range, no person is left to recognize
 PROBED = 32  # images in the probes' one batch, which must fit beside its gradient
@@ -192,8 +192,8 @@ def random_surrogate(subject: Subject) -> Subject:
     """The subject's images through a small network with random weights, always the same."""
     height, width = subject.query_images.shape[2:]
     config = ModelConfig(classes=1, height=height, width=width)
-    net = seeded(lambda: ReIDNet(config), torch.Generator().manual_seed(0)).eval()
-    net = net.to(subject.device)
+    with drawn_from(0):
+        net = ReIDNet(config).to(subject.device).eval()
     query = replace(subject.query, embeddings=embed_all(net, subject.query_images))
     gallery = replace(subject.gallery, embeddings=embed_all(net, subject.gallery_images))
     return replace(subject, embed=net, query=query, gallery=gallery, name="a random network")

@@ -7,6 +7,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -154,7 +155,8 @@ class Explorer:
         text = f"{choice.attack} on the {choice.side}\neps {choice.eps}/255, {choice.steps} steps\n"
         for name, view in self.views.items():
             course = " → ".join(f"{score.ap:.0f} %" for score in view.scores)
-            text += f"{name}: {'no right answer is known' if 'nan' in course else f'AP {course}'}\n"
+            alone = isnan(view.scores[0].ap)
+            text += f"{name}: {'no right answer is known' if alone else f'AP {course}'}\n"
             (_, clean), *others = list(view.pictures.items())[:3]
             model = name.replace("@", "\n@")  # a picture is narrow
             shown |= {"clean": clean} | {f"{title}\n{model}": image for title, image in others}

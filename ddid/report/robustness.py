@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddid.attack import Budget, attack_names, find_attack
-from ddid.attack.registry import Attack, craft
+from ddid.attack.registry import Attack, attack_scene
 from ddid.errors import require
 from ddid.files import read_json, write_json
 from ddid.identity import identity, instructions
@@ -25,7 +25,8 @@ BATCH = 64  # images in one pass
 
 @dataclass(frozen=True)
 class Plan:
-    """How robustness is measured."""
+    """How robustness is measured. InputError: an attack that there is not, an eps that is no whole
+    number of 255ths."""
 
     attacks: Sequence[str] = field(default_factory=lambda: attack_names("standard"))
     budget: Budget = field(default_factory=Budget)
@@ -36,7 +37,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name in self.attacks:
-            self.budget_of(name)
+            find_attack(name)
         levels = self.budget.eps * 255
         told = f"eps is {levels:g}/255, but what is scored are 8-bit pictures: give whole levels"
         require(abs(levels - round(levels)) < 1e-3, told)
@@ -179,7 +180,7 @@ def attack_images(
 
     other = replace(surrogate, rows=subject.rows).scene(*given) if surrogate else None
     scene = replace(subject.scene(*given), embed=counted, surrogate=other)
-    attacked = craft(find_attack(name), scene, BATCH, progress)
+    attacked = attack_scene(find_attack(name), scene, BATCH, progress)
     pairs = zip(attacked.split(BATCH), scene.images.split(BATCH), strict=True)
     return attacked, {
         **{what: count / len(attacked) for what, count in spent.items()},
@@ -209,6 +210,6 @@ def key_of(entry: Attack, subject: Subject, plan: Plan, surrogate: Subject | Non
     return identity(
         models=[(model.query, model.gallery, model.slopes()) for model in models],
         attacked=(subject.rows, subject.images("query"), plan.budget_of(entry.name), plan.seed),
-        code=(entry.craft, entry.whole, entry.bounded, craft, Subject.scene, rank),
-        scene=(instructions(attack_images.__code__), embed_all, BATCH),  # it reaches all attacks
+        code=(entry.craft, entry.whole, entry.bounded, attack_scene, Subject.scene, rank),
+        scene=(*(instructions(f.__code__) for f in (measure, attack_images)), embed_all, BATCH),
     )

@@ -103,9 +103,9 @@ def evenly(total: int, count: int) -> Tensor:
 def check_model(embed: Embed, images: Tensor) -> torch.device:
     """Try a model on batches of one, two and all of a few `images` (B, 3, H, W).
 
-    Returns where it computes: where its parameters are, or where its answers lie. InputError: it,
-    or a part of it, is in training mode or goes there; it fails on a batch size, or returns
-    anything but one finite floating-point row per image, always of the same length.
+    Returns where its answers lie. InputError: it, or a part of it, is in training mode or goes
+    there; it fails on a batch size, or returns anything but one finite floating-point row per
+    image, always of the same length.
     """
     module = embed if isinstance(embed, nn.Module) else nn.Identity().eval()
     told = "the model, or a part of it, is in training mode: call its eval() before measuring"
@@ -137,8 +137,9 @@ def load_factory(spec: str, weights: str = "") -> Embed:
     require(bool(module_name and name), f"model {spec!r}: write package.module:factory")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    hint = "" if weights else " (if it takes weights, give --weights)"
-    with refused(f"{spec} cannot be used{hint}", Exception):  # a stranger's code may raise anything
+    lost = f"{spec} cannot be imported: write my_model:load for load() of my_model.py, here or "
+    told = f"{spec} cannot be used, called with{'' if weights else 'out'} weights"
+    with refused(told, Exception), refused(f"{lost}installed", ImportError):  # a stranger's code
         factory = getattr(importlib.import_module(module_name), name)
         embed = factory(weights) if weights else factory()
     require(callable(embed), f"{spec} returned {type(embed).__name__}: want a callable")

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from torch import Tensor
 
 from ddid.attack import Budget
-from ddid.attack.registry import Attack, craft
+from ddid.attack.registry import Attack, attack_scene
 from ddid.data.images import to_uint8, to_unit
 from ddid.errors import require
 from ddid.metric.distance import normalize
@@ -62,7 +62,7 @@ class Trace:
                 steps.append(to_uint8(images.detach()).cpu())
             return subject.embed(images)
 
-        attacked = craft(attack, replace(scene, embed=watched, surrogate=surrogate), count)
+        attacked = attack_scene(attack, replace(scene, embed=watched, surrogate=surrogate), count)
         if steps and steps[0].equal(scene.images):
             steps = steps[1:]
         path = torch.stack([scene.images, *steps, attacked])
@@ -100,12 +100,12 @@ def answers_to(query: Embedded, gallery: Embedded, count: int) -> pd.DataFrame:
     nearest first: row of the gallery, who it is, cosine similarity, whether it is right, rank."""
     right = is_match(gallery.pids, gallery.camids, query.pids, query.camids)
     ignored = (gallery.pids == query.pids) & (query.pids != 0) & ~right | (gallery.pids < 0)
-    distances = 1 - normalize(query.embeddings) @ normalize(gallery.embeddings).T
+    similarity = normalize(query.embeddings) @ normalize(gallery.embeddings).T
     count = min(count, int((~ignored).sum()))
-    nearest = distances[0].masked_fill(ignored, torch.inf).topk(count, largest=False)
+    nearest = similarity[0].masked_fill(ignored, -torch.inf).topk(count)
     row, near = nearest.indices, gallery[nearest.indices]
     columns = {"row": row, "identity": near.pids, "camera": near.camids}
-    columns |= {"similarity": 1 - nearest.values, "right": right[row]}
+    columns |= {"similarity": nearest.values, "right": right[row]}
     table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
     return table.assign(rank=table.index + 1)
 

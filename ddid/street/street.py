@@ -100,12 +100,10 @@ def write_street(
             ours = FOLDERS if anew else ()
             free = all(path.name[0] == "." or path.name in ours for path in root.iterdir())
             require(free, f"{root} is not empty and holds no street: choose another folder")
-            _clear(root)
-            write_json(note, street)
-        known = read_json(note)
+        known = read_json(note, {})
         drawn = known.pop("drawn", "")
         told = f"{root} holds a street of another configuration or other code: choose another"
-        require(anew or known == street, told)
+        require(anew or not note.is_file() or known == street, told)
         if known != street:
             _clear(root)
             write_json(note, street)
@@ -188,7 +186,7 @@ def take(shot: Shot, config: StreetConfig, posed_as: Shot | None = None) -> Imag
     size = (config.height, config.width)
     camera = camera_of(config, shot.camid)
     walk, frame = _chances(shot, config)
-    pose = _pose(shot, camera, walk, frame)
+    pose = _pose(shot, camera, walk, frame)  # in any case: what follows draws on from here
     if posed_as:
         pose = _pose(posed_as, camera_of(config, posed_as.camid), *_chances(posed_as, config))
     scene = camera.view(min(1.0, walk.random() + 0.004 * shot.step), size)

@@ -7,7 +7,7 @@ import torch
 
 from ddid.attack import Budget, Scene, find_attack
 from ddid.attack.gallery import Known, exact_ap, smooth_miss
-from ddid.attack.registry import craft
+from ddid.attack.registry import attack_scene
 from ddid.errors import InputError
 from ddid.metric.ranking import Embedded, rank
 
@@ -77,7 +77,7 @@ def test_of_a_large_gallery_the_nearest_wrong_images_count(scene, monkeypatch):
 def test_knowing_the_gallery_hurts_more_than_not_knowing_it(scene):
     ap = {}
     for name in ("fna", "ifgsm", "gallery"):
-        attacked = craft(find_attack(name), scene) / 255
+        attacked = attack_scene(find_attack(name), scene) / 255
         with torch.no_grad():
             ap[name] = float(scored(scene, scene.embed(attacked)).mean())
     assert ap["gallery"] < min(ap["fna"], ap["ifgsm"])

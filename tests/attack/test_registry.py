@@ -5,7 +5,7 @@ import torch
 
 from ddid.attack import attack_names, attacks, find_attack, registry
 from ddid.attack.budget import Budget, to_8bit
-from ddid.attack.registry import Card, craft
+from ddid.attack.registry import Card, attack_scene
 from ddid.attack.scene import Scene
 from ddid.errors import InputError
 from ddid.metric.ranking import Embedded
@@ -48,7 +48,9 @@ STEERED = ["fna", "ifgsm", "mifgsm", "fgsm", "auto"]  # by a gradient from the f
 
 @pytest.mark.parametrize("name", STEERED)
 def test_the_batch_size_changes_nothing_that_matters(net, scene, name):
-    whole, single = (craft(find_attack(name), scene.spending(steps=3), size)[:7] for size in (8, 3))
+    whole, single = (
+        attack_scene(find_attack(name), scene.spending(steps=3), size)[:7] for size in (8, 3)
+    )
     with torch.no_grad():
         torch.testing.assert_close(net(whole / 255), net(single / 255), rtol=0.02, atol=0.02)
 
@@ -71,7 +73,7 @@ def test_an_unbounded_attack_is_rounded_to_the_nearest_level(images):
 
 def test_attacks_hurt_more_than_noise(net, scene):
     def damage(name):
-        moved = net(craft(find_attack(name), scene) / 255) - net(scene.images / 255)
+        moved = net(attack_scene(find_attack(name), scene) / 255) - net(scene.images / 255)
         return float(moved.detach().norm(dim=1)[:7].mean())
 
     noise = damage("noise")
@@ -80,7 +82,7 @@ def test_attacks_hurt_more_than_noise(net, scene):
 
 def test_progress_counts_images(scene):
     told = []
-    craft(find_attack("fgsm"), scene, 3, lambda *what: told.append(what))
+    attack_scene(find_attack("fgsm"), scene, 3, lambda *what: told.append(what))
     assert told == [("attack fgsm", 3, 8), ("attack fgsm", 6, 8), ("attack fgsm", 8, 8)]
 
 
@@ -89,7 +91,7 @@ def test_an_attack_that_leaves_its_budget_is_refused(monkeypatch, scene, excess)
     wild = replace(find_attack("fna"), craft=lambda scene: scene.images + excess)
     monkeypatch.setitem(registry._ENTERED, "fna", wild)
     with pytest.raises(InputError, match="must stay in"):
-        craft(find_attack("fna"), scene)
+        attack_scene(find_attack("fna"), scene)
 
 
 def test_a_part_of_a_scene_keeps_images_and_features_together(scene, net, images):

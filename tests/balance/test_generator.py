@@ -43,9 +43,9 @@ class Killed(Exception):
 def test_a_killed_run_ends_as_if_it_had_not_been(real, size, patch, tmp_path, monkeypatch):
     real = replace(real, images=interpolate(real.images, size))
     config = GeneratorConfig.of(real, (16, 16, 32), patch)
-    every = SHORT.fit(torch.device("cpu"))
+    every = SHORT.settings(torch.device("cpu"))
     monkeypatch.setattr(
-        GeneratorTraining, "fit", lambda *_: replace(every, steps=4, checkpoint_every=2)
+        GeneratorTraining, "settings", lambda *_: replace(every, steps=4, checkpoint_every=2)
     )
     whole = train_generator(real, config, SHORT, tmp_path / "whole")
 
@@ -143,7 +143,7 @@ def test_under_a_launcher_its_precision_is_in_force(launched, real, config, tmp_
     monkeypatch.setattr("ddid.balance.generator.pays_bfloat16", lambda _: other)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
     cpu = torch.device("cpu")
-    assert SHORT.fit(cpu).in_force()["precision"] == launched
+    assert SHORT.settings(cpu).in_force()["precision"] == launched
     train_generator(real, config, SHORT, tmp_path)
 
 

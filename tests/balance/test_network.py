@@ -113,6 +113,13 @@ def test_a_saved_generator_comes_back(generator, tmp_path):
     assert weights(first) != weights(again)
 
 
+def test_loading_costs_the_caller_no_random_numbers(generator, tmp_path):
+    save_generator(generator, tmp_path, {})
+    before = torch.get_rng_state()
+    load_generator(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_damaged_generator_is_refused(generator, tmp_path):
     save_generator(generator, tmp_path, {})
     (tmp_path / "generator.safetensors").write_bytes(b"no tensors")

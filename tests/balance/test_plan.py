@@ -51,6 +51,11 @@ def test_second_rule_gives_one_image_to_every_other_camera():
     assert cells == {(1, 2): 1, (1, 3): 1, (2, 2): 1, (2, 3): 1}
 
 
+def test_a_share_of_delta2_itself_is_not_above_it():
+    assert added({(1, 1): 29, (1, 2): 21}, 0, 0.58)[0].empty, "0.58 * 50 is below 29 in floats"
+    assert len(added({(1, 1): 30, (1, 2): 20}, 0, 0.58)[0]) == 1
+
+
 def test_both_rules_look_at_the_real_counts():
     """What the first rule fills neither makes nor unmakes a dominant camera."""
     cells = {(1, 1): 4, (1, 2): 1, (2, 1): 2, (2, 2): 2}

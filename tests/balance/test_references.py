@@ -30,7 +30,7 @@ def test_cameras_are_their_images_means(references, real):
         assert torch.allclose(references.spread[camera].flatten(), wanted, atol=1e-3)
     rows = torch.arange(len(real))
     everything = references.show(rows)
-    middle = references.place(rows)[:, :, 1:15, 2:6]
+    middle = references.coloured(rows)[:, :, 1:15, 2:6]
     assert torch.allclose(middle.mean((0, 2, 3)), torch.zeros(3), atol=1e-3)
     assert torch.allclose(middle.std((0, 2, 3)), torch.ones(3), atol=1e-2)
     assert torch.allclose(references.views[-1], everything.mean(0), atol=1e-5)

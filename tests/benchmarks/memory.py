@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from ddid.attack import Budget, Scene, find_attack
-from ddid.attack.registry import craft
+from ddid.attack.registry import attack_scene
 from ddid.balance import judge
 from ddid.balance.bias import identity_bias, image_bias
 from ddid.balance.gate import Gate
@@ -107,7 +107,7 @@ def learnt_attacks(images: ImageSet) -> None:
     for name in ("universal", "generator"):
         scene = Scene(net, images.images, images.pids, budget, torch.Generator())
         with mock.patch("ddid.attack.unseen.PASSES", 1):
-            craft(find_attack(name), scene)
+            attack_scene(find_attack(name), scene)
 
 
 STEPS: dict[str, Callable[[ImageSet], None]] = {

@@ -22,7 +22,7 @@ from ddid.balance.plan import Thresholds, resampling_plan
 from ddid.data import Data, read_data
 from ddid.data.decoding import load_images
 from ddid.data.manifest import COLUMNS, check_manifest
-from ddid.metric import Embedded, answerable, rank
+from ddid.metric.ranking import Embedded, answerable, rank
 from ddid.street.street import StreetConfig, plan_shots
 from tests.refusal import told
 

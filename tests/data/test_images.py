@@ -55,7 +55,9 @@ def test_bad_images_are_named(pictures, tmp_path):
     (tmp_path / "cut.jpg").write_bytes(whole.read_bytes()[:900])
     (tmp_path / "text.jpg").write_text("not a picture")
     for name in ("cut.jpg", "text.jpg"):
-        with pytest.raises(InputError, match=f"{name} is truncated or no JPEG.*, or give skip_broken"):
+        with pytest.raises(
+            InputError, match=f"{name} is truncated or no JPEG.*, or give skip_broken"
+        ):
             load_images([str(tmp_path / name)], (8, 4))
     with pytest.raises(InputError, match="image size"):
         load_images(pictures[0], (0, 4))

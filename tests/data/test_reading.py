@@ -136,6 +136,26 @@ def test_a_published_set_is_named_and_its_part_called_incomplete(tmp_path, monke
     assert not any("Tiny" in message for message in read_data(tmp_path).messages)
 
 
+def test_few_people_to_train_on_are_told():
+    manifest = pd.DataFrame({"split": "train", "pid": range(15), "camid": 0})
+    assert "A batch has 16 people by default and only 15 train" in " ".join(quality(manifest))
+    assert "A batch" not in " ".join(quality(manifest.assign(split="query")))
+    more = pd.concat([manifest, manifest.assign(pid=15)])
+    assert "A batch" not in " ".join(quality(more))
+
+
+def test_cells_left_empty_are_counted(tmp_path):
+    rows = ["a.png,1,1,query", "b.png,1,,", "c.png,1,2,", "d.png,1,,gallery"]
+    (tmp_path / "m.csv").write_text("\n".join(["path,pid,camid,split", *rows]))
+    data = read_data(tmp_path / "m.csv")
+    assert {"2 rows without camid are taken as -1.", "2 rows without split are taken as train."} < {
+        *data.messages
+    }
+    assert data.manifest["camid"].tolist() == [1, -1, 2, -1]
+    with pytest.raises(InputError, match="no trian images, only query, train, gallery"):
+        data.images("trian", size=(8, 4))
+
+
 def test_images_missing_everywhere_are_an_incomplete_copy_too(tmp_path, monkeypatch):
     splits = ["train"] * 9 + ["query"] * 8 + ["gallery"] * 9
     manifest = pd.DataFrame({"split": splits, "pid": 1, "camid": 0})
@@ -254,7 +274,9 @@ def test_broken_images_stop_or_are_left_out_as_wished(tmp_path):
     with pytest.raises(InputError, match=r"0002_c1s1_000451_03.* 2 of 3 images are broken"):
         read_data(tmp_path).images("train", size=(8, 4))
     data = read_data(tmp_path, skip_broken=True)
-    assert any("2 broken image(s) left out" in message for message in data.messages)
+    assert any(
+        "2 broken image(s), which skip_broken leaves out" in message for message in data.messages
+    )
     assert data.images("train", size=(8, 4)).pids.tolist() == [7]
 
 
@@ -267,6 +289,18 @@ def test_validation_is_a_test_set_of_held_out_identities(tmp_path):
     assert not sides["query"] & sides["gallery"]
     with pytest.raises(InputError, match="no gallery images"):
         data.images("gallery", size=(8, 4))
+
+
+def test_nobody_is_held_out_for_synthetic_images(tmp_path):
+    rows = [
+        f"{p}_{c}_{o}.png,{p},{c},{o}"
+        for p in (1, 2)
+        for c in (1, 2)
+        for o in ("real", "synthetic")
+    ]
+    (tmp_path / "m.csv").write_text("\n".join(["path,pid,camid,origin", *rows]))
+    with pytest.raises(InputError, match="only 0 train identities have a match"):
+        read_data(tmp_path / "m.csv").hold_out(0.5, seed=0)
 
 
 def test_a_run_decodes_once_and_again_when_a_file_changes(tmp_path, monkeypatch):

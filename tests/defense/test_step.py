@@ -126,6 +126,10 @@ def test_a_loss_without_names_is_refused_in_a_sentence(batch):
     mine = replace(find_recipe("metric_at"), name="mine", loss=lambda *_: torch.zeros(()))
     with pytest.raises(InputError, match="mine: its loss returns Tensor, not scalars by name"):
         learner(mine).gradient(batch, (), Draw(0, CPU))
+    for term in (torch.zeros(2), 0.5):
+        rough = replace(mine, loss=lambda *_, term=term: {"fine": torch.zeros(()), "rough": term})
+        with pytest.raises(InputError, match="mine: its loss' rough is no scalar tensor"):
+            learner(rough).gradient(batch, (), Draw(0, CPU))
 
 
 def test_attacking_ahead_differs_by_the_look_ahead_alone(batch):

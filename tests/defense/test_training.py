@@ -215,9 +215,11 @@ def test_passes_are_counted(recipe, colours, short, tmp_path):
     assert set(read_log(tmp_path)["backward"]) == {8 * 4}
 
 
-def test_a_transformer_takes_the_same_path(colours, short, tmp_path):
+@pytest.mark.parametrize("second_order", [False, True])
+def test_a_transformer_takes_the_same_path(second_order, colours, short, tmp_path):
     config = replace(short, backbone="dinov2-tiny", steps=2)
-    net = train("ddid", colours, config, tmp_path)
+    recipe = replace(find_recipe("ddid"), meta=Meta(second_order=second_order))
+    net = train(recipe, colours, config, tmp_path)
     assert torch.isfinite(net(torch.rand(2, 3, 32, 16))).all()
 
 
@@ -253,6 +255,15 @@ def test_editing_an_attack_that_no_recipe_uses_trains_nothing_again(colours, sho
     assert [training_key(recipe, colours, short) for recipe in trained] == keys
     monkeypatch.setattr(objectives, "gap", lambda guides, target: None)
     assert training_key(trained[0], colours, short) != keys[0]
+
+
+def test_an_attack_on_a_source_depends_on_how_the_source_is_trained(colours, short, monkeypatch):
+    recipes = find_recipe("offline_at"), find_recipe("metric_at")
+    before = [training_key(recipe, colours, short) for recipe in recipes]
+    none = replace(find_recipe("none"), loss=lambda *given: identity_terms(*given))
+    monkeypatch.setattr("ddid.defense.training.find_recipe", lambda _: none)
+    after = [training_key(recipe, colours, short) for recipe in recipes]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
 
 
 def test_no_gpu_is_seeded_for_the_caller(colours, short, monkeypatch):

@@ -7,7 +7,7 @@ from ddid.errors import InputError
 from ddid.metric import counting, ranking
 from ddid.metric.counting import count_at_least, count_by_column
 from ddid.metric.distance import normalize
-from ddid.metric.ranking import Embedded, Ranking, answerable, rank
+from ddid.metric.ranking import Embedded, Ranking, answerable, is_match, rank
 
 PROBLEMS = 200
 
@@ -177,6 +177,28 @@ def test_a_match_is_the_same_person_from_another_camera(query, gallery, matches)
     own, there = torch.tensor([query]), torch.tensor([gallery, (7, 1)])
     sides = [SimpleNamespace(pids=s[:, 0], camids=s[:, 1]) for s in (own, there)]
     assert answerable(*sides).tolist() == [matches]
+
+
+def test_who_can_be_answered_is_counted_as_is_match_says():
+    for seed in range(50):
+        source = torch.Generator().manual_seed(seed)
+        sides = torch.randint(-1, 5, (2, 12, 2), generator=source)
+        query, gallery = (SimpleNamespace(pids=s[:, 0], camids=s[:, 1]) for s in sides)
+        expected = [
+            any(is_match(*found, *asked) for found in sides[1].unbind()) for asked in sides[0]
+        ]
+        assert answerable(query, gallery).tolist() == expected
+
+
+@pytest.mark.parametrize(("queries", "length"), [(1, 256), (3, 256), (1, 2048)])
+def test_one_point_for_all_is_the_worst_model_whatever_the_product_rounds(queries, length):
+    for seed in range(5):
+        point = torch.randn(1, length, generator=torch.Generator().manual_seed(seed))
+        pids = torch.full((1003,), 2)
+        pids[-1] = 1
+        asked = unseen_by_cameras(point.expand(queries, -1), torch.ones(queries).long())
+        found = rank(asked, unseen_by_cameras(point.expand(1003, -1), pids))
+        assert found.first_rank.tolist() == [1003] * queries
 
 
 def test_spread_is_over_identities_not_queries():

@@ -1,6 +1,8 @@
+import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from ddid.errors import InputError
 from ddid.report.embedding import UnderAttack, project
 from ddid.report.robustness import Plan
 from ddid.report.subject import Subject
+from tests.cells import code_cells
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,20 @@ def test_an_attack_moves_queries_away_from_their_identity_and_nothing_else(under
             for name, value in expected.items():
                 assert found[f"{name}, {state}"][row] == pytest.approx(value, abs=1e-5)
     assert torch.equal(under.gallery.embeddings, subject.gallery.embeddings)
+
+
+def test_a_set_with_one_query_of_each_person_passes_the_notebooks_check_and_is_recorded():
+    nothing = pd.DataFrame({"own, clean": [np.nan], "own, attacked": np.nan, "mAP": 1.0}, ["ddid"])
+    cells = [source for source, _ in code_cells("05_embedding_visualization")]
+    (check,) = [line for cell in cells for line in cell.splitlines() if "nothing away" in line]
+    exec(check, {"table": nothing, "own": nothing["own, clean"]})
+    (kept,) = [line for cell in cells for line in cell.splitlines() if "embeddings=table" in line]
+    record = eval(kept.strip().removeprefix("embeddings=").removesuffix(","), {"table": nothing})
+    told = {"own, clean": None, "own, attacked": None, "mAP": 1.0}
+    assert json.loads(json.dumps(record, allow_nan=False)) == {"ddid": told}
+    worse = pd.DataFrame({"own, clean": [0.5], "own, attacked": 0.6}, ["ddid"])
+    with pytest.raises(AssertionError, match="nothing away"):
+        exec(check, {"table": worse, "own": worse["own, clean"]})
 
 
 def test_who_has_one_query_has_no_other_to_be_near_to(net, query, gallery):

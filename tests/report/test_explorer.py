@@ -60,7 +60,7 @@ def test_the_slider_goes_through_the_steps_of_one_attack(explorer, query, monkey
     explorer.choose(steps=3, query=5)
     last = explorer.view
     assert len(last.trace.path) == 1 + 3
-    monkeypatch.setattr(module, "craft", None)  # going back attacks nothing
+    monkeypatch.setattr(module, "attack_scene", None)  # going back attacks nothing
     for step in range(4):
         explorer.choose(shown=step)
         view = explorer.view
@@ -98,9 +98,9 @@ def test_an_attack_by_transfer_works_on_another_model(explorer, net, query, gall
 
 
 def test_views_are_lazy_and_remembered(explorer, monkeypatch):
-    crafted, attack = [], module.craft
+    crafted, attack = [], module.attack_scene
     monkeypatch.setattr(
-        module, "craft", lambda *given: crafted.append(given[0].name) or attack(*given)
+        module, "attack_scene", lambda *given: crafted.append(given[0].name) or attack(*given)
     )
     explorer.choose(query=2, steps=2)
     explorer.choose(query=4)
@@ -244,7 +244,7 @@ def test_ones_own_picture_is_shown_whatever_was_attacked_before(side, panel, exp
 
 
 def test_what_goes_wrong_is_told_in_the_page(panel, monkeypatch):
-    monkeypatch.setattr("ddid.report.trace.craft", lambda *given: 1 / 0)
+    monkeypatch.setattr("ddid.report.trace.attack_scene", lambda *given: 1 / 0)
     panel.controls["query"].value = 9
     assert "role='alert'" in panel.status.value
     assert "ZeroDivisionError" in panel.status.value

@@ -62,6 +62,7 @@ def folder(tmp_path_factory, query, gallery):
             rows.append({"path": str(path), "split": split, "origin": "real", **labels})
     write_manifest(pd.DataFrame(rows), root / "manifest.csv")
     write_manifest(pd.DataFrame(rows).drop(columns="camid"), root / "no_cameras.csv")
+    write_manifest(pd.DataFrame(rows).assign(split="train"), root / "no_test.csv")
     return root
 
 
@@ -143,8 +144,14 @@ def test_a_folder_in_use_is_left_as_it_is(folder, monkeypatch, capsys):
     [
         ("training", (), "training mode"),
         ("nothing", (), "want a callable"),
-        ("seven", (), "cannot be used"),
+        ("seven", (), "cannot be used, called without weights"),
         ("unheard_of", (), "cannot be used"),
+        (
+            "honest",
+            ("--model", "stranger:honest"),
+            r"stranger:honest cannot be imported: write my_",
+        ),
+        ("honest", ("--data", "no_test.csv"), "no query images, only train"),
         ("honest", ("--weights", "gone.pt"), "gone.pt"),
         ("crashing", (), "fails on a batch|stopped"),
         ("honest", ("--data", "gone.csv"), "gone.csv"),

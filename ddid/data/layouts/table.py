@@ -2,9 +2,7 @@
 
 import csv
 import io
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -23,19 +21,21 @@ def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
     """Rows in the order of the file, their index the line; empty optional fields are defaults. A
     row with another number of fields than the header would shift its columns: InputError."""
     optional = {name: f.default for name, f in Row.model_fields.items() if not f.is_required()}
-    texts: dict[str, Any] = {n: partial(_or, d) for n, d in optional.items() if isinstance(d, str)}
+    texts = dict.fromkeys(["path", *(n for n, d in optional.items() if isinstance(d, str))], str)
     with refused(f"{root} is not a CSV table in UTF-8", csv.Error, ValueError):
         text = root.read_text(encoding="utf-8-sig")
         lines = _lines(text, root)
-        frame = pd.read_csv(io.StringIO(text), index_col=False, converters={"path": str, **texts})
+        frame = pd.read_csv(io.StringIO(text), index_col=False, converters=texts)
     missing = {"path", "pid"} - set(frame.columns)
     require(not missing, f"{root} lacks the column(s) {', '.join(sorted(missing))}")
     require(len(frame) == len(lines), f"{root} has quotes that do not pair: mend them")
-    return frame.fillna(optional).set_axis(lines), []
-
-
-def _or(default: str, text: str) -> str:
-    return text or default
+    notes = []
+    for name in frame.columns.intersection([*optional]):
+        empty = frame[name].isna() | (frame[name] == "")
+        frame[name] = frame[name].mask(empty, optional[name])
+        if empty.any():
+            notes.append(f"{empty.sum()} rows without {name} are taken as {optional[name]}.")
+    return frame.set_axis(lines), notes
 
 
 def _lines(text: str, root: Path) -> list[int]:

@@ -35,7 +35,10 @@ def recipes() -> dict[str, Recipe]:
     found: dict[str, Recipe] = {}
     for module in modules_of(__name__):
         for recipe in module.RECIPES:
-            require(recipe.name not in found, f"two recipes are called {recipe.name!r}")
+            require(
+                recipe.name not in found,
+                f"two recipes are called {recipe.name!r}, one in {module.__name__}",
+            )
             found[recipe.name] = recipe
     return found
 
