@@ -69,8 +69,7 @@ def audit_run(
     parameters = check_parameters(NOTEBOOK, given)
     _try(parameters)
     found = read_data(Path(data))
-    for split in ("query", "gallery"):
-        found.rows(split)  # must be there
+    _ = found.rows("query"), found.rows("gallery")  # both must be there
     with lock(root):
         write_manifest(found.manifest, first / "manifest.csv")
     run_notebooks({NOTEBOOK: parameters}, root)
