@@ -188,6 +188,17 @@ def test_files_with_other_seeds_count_as_one(results):
     assert table(results, "defenses+more scores fna")[2:] == ["| mine | 42.5 ± 1.9 |"]
 
 
+def test_a_name_may_have_its_seeds_in_several_files_and_a_row_in_two(results):
+    rows = pd.read_csv(results / "defenses.csv")
+    for part, seeds in (("one", [0, 1]), ("two", [1, 2])):
+        rows[rows["seed"].isin(seeds)].to_csv(results / f"{part}.csv", index=False)
+    assert table(results, "one+two scores fna") == table(results, "defenses scores fna")
+    other = rows.assign(value=rows["value"] + 1)[rows["seed"] > 0]
+    other.to_csv(results / "two.csv", index=False)
+    with pytest.raises(InputError, match="a row twice, with two values"):
+        table(results, "one+two scores fna")
+
+
 def test_identities_under_attack_are_averaged_over_the_attacks_first(results):
     head, _, none, _ = table(results, "defenses identities")
     assert "spread, attacked" in head
