@@ -1,6 +1,7 @@
 """Command line of ddid: run the notebooks, audit a model, examine an installation."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, 2 for bad input."""
     options = vars(_parser().parse_args(arguments))
     try:
-        return options.pop("command")(**options) or 0
+        status = options.pop("command")(**options) or 0
+        sys.stdout.flush()
+        return status
     except InputError as error:
         sys.stderr.write(f"ddid: {error}\n")
         return 2
@@ -29,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "ddid: interrupted; what is finished is kept, the same goes on (a run: with --resume)\n"
         )
         return 130
+    except BrokenPipeError:  # `| head` has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
+        return 141
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -108,7 +108,9 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     for setting, value in settings.items():
         where, _, name = setting.rpartition(".")
         takers = [n for n in declared if name in declared[n] and _is_called(n, where)]
-        require(bool(takers), f"no notebook here takes `{setting}`; {did_you_mean(name, known)}")
+        closer = known | {f"{Path(n).stem[:2]}.{own}" for n in declared for own in declared[n]}
+        meant = did_you_mean(setting, closer)
+        require(bool(takers), f"no notebook here takes `{setting}`; {meant}")
         for notebook in takers:
             wrapped = isinstance(declared[notebook][name], list) and not isinstance(value, list)
             plans[notebook][name] = [value] if wrapped else value

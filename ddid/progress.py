@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -105,7 +105,8 @@ def overall(
                 continue
             what, done, total = json.loads(told)
             if bar.disable:
-                lines(what, done, total)
+                with suppress(BrokenPipeError):  # nobody reads on: `say` stops the run
+                    lines(what, done, total)
             elif what != of:
                 bar.reset(total)
                 bar.initial = done

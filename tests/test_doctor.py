@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from ddid.__main__ import main
@@ -51,3 +54,12 @@ def test_the_command_line_explains_itself(capsys):
         main(["--help"])
     assert stop.value.code == 0
     assert "run" in capsys.readouterr().out
+
+
+def test_who_reads_no_further_ends_it_without_a_word():
+    command = [sys.executable, "-m", "ddid", "list"]
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **piped) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -119,3 +119,11 @@ def test_weights_at_home_are_a_path_and_on_a_hub_a_name(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     assert parse_setting("weights=~/mine") == ("weights", str(tmp_path / "mine"))
     assert parse_setting("weights=some/hub") == ("weights", "some/hub")
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"), [("3.train_steps", "03.train_steps"), ("train_stesp", "train_steps")]
+)
+def test_a_setting_that_no_notebook_takes_is_told_the_nearest(setting, meant):
+    with pytest.raises(InputError, match=f"takes `{setting}`; did you mean `{meant}`"):
+        plan(notebook_names(), "smoke", {setting: 2})
