@@ -20,8 +20,11 @@ UNITS = ((3600, "hour"), (60, "minute"))
 
 
 def progress_bars() -> Progress:
-    """Bars with rate and remaining time in a notebook or terminal, lines without either."""
-    return _Bars() if "ipykernel" in sys.modules or sys.stderr.isatty() else progress_lines()
+    """Bars with rate and remaining time in JupyterLab or a terminal, lines without either, for
+    papermill plays a browser to bars and then may wait for ever (nbclient's issue 312)."""
+    kernel = "ipykernel" in sys.modules
+    seen = "JPY_SESSION_NAME" in os.environ if kernel else sys.stderr.isatty()
+    return _Bars() if seen else progress_lines()
 
 
 class _Bars:

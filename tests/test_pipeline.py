@@ -93,7 +93,7 @@ def test_paths_of_settings_start_at_the_working_directory():
 def test_everything_is_checked_before_anything_runs(notebooks, tmp_path):
     assert plan_run("toy", tmp_path, ["seed=5"])["01_one"]["seed"] == 5
     for settings, sentence in [
-        (["01.sede=5"], "takes `01.sede`; did you mean `seed`"),
+        (["01.sede=5"], "takes `01.sede`; did you mean `01.seed`"),
         (["02.seed=5"], "takes `02.seed`"),
         (["07.seed=5"], "takes `07.seed`"),
         (["01.seed=1e-3"], "a valid integer"),

@@ -54,6 +54,7 @@ def test_a_resumed_task_is_timed_by_what_it_did_itself(lines):
 def test_bars_are_nested_and_leave_nothing_if_they_were_short(monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     monkeypatch.setattr(progress, "SECONDS_WORTH_A_BAR", 0)
     bars = progress_bars()
     for step in range(1, 4):
@@ -71,6 +72,15 @@ def test_bars_are_nested_and_leave_nothing_if_they_were_short(monkeypatch):
     for step in range(1, 5):
         bars("training", step, 4)
     assert stream.getvalue().strip("\0") == ""
+
+
+@pytest.mark.parametrize("browser", [True, False])
+def test_a_notebook_draws_bars_for_a_browser_alone(monkeypatch, browser):
+    monkeypatch.setitem(sys.modules, "ipykernel", progress)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    if browser:
+        monkeypatch.setenv("JPY_SESSION_NAME", "01_bias_analysis.ipynb")
+    assert hasattr(progress_bars(), "open") == browser
 
 
 @pytest.mark.parametrize("kind", [io.StringIO, Terminal])

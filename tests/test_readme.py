@@ -49,7 +49,12 @@ RUN_BY = {
 def shell(command, folder=REPOSITORY, status=0):
     environment = os.environ | {"PATH": f"{VENV / 'bin'}:{os.environ['PATH']}"}
     done = subprocess.run(
-        shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True
+        shlex.split(command),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,  # what hangs is named
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout

@@ -40,7 +40,7 @@ LAYERS = [
     {"__init__", "__main__"},
 ]
 APART = {"report": {"balance", "defense"}, "defense": {"balance"}}
-MOST_LINES = 10_339
+MOST_LINES = 10_342
 
 
 def room(module: str) -> str:
