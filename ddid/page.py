@@ -141,7 +141,7 @@ def explorer_of(run: str | Path) -> "Explorer":
     settings = read_json(trained / "parameters.json")
     folders = [trained / "models" / name for name in settings["recipes"]]
     device = PartialState().device
-    models = {f.name: load_model(f).to(device) for f in folders if f.is_dir()}
+    models = {f.name: load_model(f).to(device) for f in folders if (f / "model.json").is_file()}
     data = reopen(resolve(run) / "01_bias_analysis" / "manifest.csv")
     measured = resolve(run) / NOTEBOOK / "parameters.json"
     if read_json(measured, {}).get("on_validation"):

@@ -29,11 +29,20 @@ PROFILES = NOTEBOOKS / "profiles"
 PATHS = ("out", "root", "start", "ready", "weights")  # last words of names of parameters: paths
 HUB = ("weights",)  # … or names on a model hub
 DATA = ("data_root", "away_root")
+
+
+def _without_another(*names: str, whole: bool = True) -> None:
+    for name in names:
+        entry, more = find_attack(name), "" if whole else " or on all images at once"
+        fits = not entry.surrogate and (whole or not entry.whole)
+        require(fits, f"{name} works on another model{more}: choose another attack here")
+
+
 CHECKS: Mapping[str, Callable[[Any], Any]] = {  # parameters, and what refuses a wrong one
     "recipes": lambda names: [find_recipe(name.partition("@")[0]) for name in names],
     "attack_eps_255": lambda level: Plan((), Budget(level / 255)),
     "audit_eps_255": lambda levels: [Plan((), Budget(level / 255)) for level in levels],
-    "away_attacks": lambda names: [find_attack(name) for name in names],
+    "away_attacks": lambda names: _without_another(*names),
     "away_street": lambda domain: domain and StreetConfig(domain=domain),
     "backbone": find_backbone,
     "fnes_omega": lambda omega: FNES(omega=tuple(omega)),
@@ -41,7 +50,7 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {  # parameters, and what refuses a
     "meta_attacks": batch_attacks,
     "meta_split": lambda split: Meta(split=split),
     "sampling_way": Sampling,
-    "shown_attack": find_attack,
+    "shown_attack": lambda name: _without_another(name, whole=False),
     "standard_attacks": lambda names: require_family(names, "standard"),
     "street_domain": lambda domain: StreetConfig(domain=domain),
     "train_eps_255": lambda level: Budget(level / 255),
@@ -120,6 +129,8 @@ def plan(notebooks: Sequence[str], profile: str, settings: Mapping[str, Any]) ->
     away, home = every.get("away_street"), every.get("street_domain")
     told = f"away_street={away} is where the models are trained: choose another domain, say campus"
     require(not away or away != home or bool(every.get("data_root")), told)
+    told = "on_validation measures on people held out: give a validation_share above 0"
+    require(not every.get("on_validation") or every.get("validation_share", 1) > 0, told)
     for parameters in (checked[n] for n in checked if not Path(n).suffix):  # not one's own file
         _check(parameters)
         for name in (name for name in HUB if parameters.get(name)):

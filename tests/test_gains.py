@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from ddid.errors import InputError
-from ddid.gains import bootstrap, gains_of
+from ddid.gains import gains_of
+from ddid.metric.bootstrap import bootstrap
 
 GROUPS = [np.random.default_rng(seed).normal(seed, 3, 40) for seed in range(3)]
 

@@ -127,3 +127,17 @@ def test_weights_at_home_are_a_path_and_on_a_hub_a_name(tmp_path, monkeypatch):
 def test_a_setting_that_no_notebook_takes_is_told_the_nearest(setting, meant):
     with pytest.raises(InputError, match=f"takes `{setting}`; did you mean `{meant}`"):
         plan(notebook_names(), "smoke", {setting: 2})
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"away_attacks": ["fna", "transfer"]}, "transfer works on another model: choose"),
+        ({"shown_attack": "transfer"}, "transfer works on another model or on all images"),
+        ({"shown_attack": "universal"}, "universal works on another model or on all images"),
+        ({"on_validation": True}, "give a validation_share above 0"),
+    ],
+)
+def test_what_would_stop_a_run_late_is_refused_at_once(settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        plan(notebook_names(), "demo", settings)

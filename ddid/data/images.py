@@ -71,7 +71,9 @@ class ImageSet:
         return len(self.pids)
 
     def take(self, index: Tensor) -> "ImageSet":
-        """The images at `index` (int64 or boolean)."""
+        """The images at `index` (int64 or boolean); no copy where it keeps all."""
+        if index.dtype == torch.bool and index.all():
+            return self
         kept = torch.arange(len(self))[index]
         paths = tuple(self.paths[i] for i in kept.tolist())
         return ImageSet(self.images[kept], self.pids[kept], self.camids[kept], paths)

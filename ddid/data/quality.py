@@ -36,13 +36,18 @@ def quality(manifest: pd.DataFrame) -> list[str]:
         found.append("No query has a match under another camera: are there several, or none known?")
     if (manifest["camid"] < 0).all():
         found.append("No camera is known: every image of a person counts as a match.")
+    elif len(train) and (parts[0]["camid"] < 0).all():
+        found.append("No camera of a train image is known: they cannot be balanced.")
     return found
 
 
 def matched(manifest: pd.DataFrame) -> bool:
     """Whether any query has a right answer: its person in the gallery, under another camera or an
     unknown one."""
-    asked, known = (manifest[manifest["split"] == split] for split in ("query", "gallery"))
+    asked, known = (
+        manifest.loc[manifest["split"] == split, ["pid", "camid"]].drop_duplicates()
+        for split in ("query", "gallery")
+    )
     pairs = asked[asked["pid"] > 0].merge(known, on="pid")
     return bool(((pairs["camid_x"] != pairs["camid_y"]) | (pairs["camid_x"] < 0)).any())
 

@@ -79,6 +79,7 @@ class Data:
         """The held-out identities as query and gallery, to tune on instead of the test set: their
         first image under each camera (as Market-1501 does it) is the query."""
         held = self.manifest.query("split == 'val' and origin == 'real'")
+        require(len(held) > 0, "nobody is held out to tune on: give a validation_share above 0")
         held = held.sort_values("path", kind="stable")
         first = ~held.duplicated(["pid", "camid"])
         return replace(self, manifest=held.assign(split=np.where(first, "query", "gallery")))

@@ -152,7 +152,9 @@ class Explorer:
         choice, lists = self.choice, []
         known = choice.query < len(self.query)
         shown: dict[str, np.ndarray] = {}
-        text = f"{choice.attack} on the {choice.side}\neps {choice.eps}/255, {choice.steps} steps\n"
+        spent = f"eps {choice.eps}/255, {choice.steps} steps"
+        spent = spent if attacks()[choice.attack].bounded else "a budget of its own"
+        text = f"{choice.attack} on the {choice.side}\n{spent}\n"
         for name, view in self.views.items():
             course = " → ".join(f"{score.ap:.0f} %" for score in view.scores)
             alone = isnan(view.scores[0].ap)

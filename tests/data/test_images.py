@@ -154,6 +154,7 @@ def test_an_image_set_labels_identities_in_ascending_order(pictures):
     images = ImageSet.read(pd.DataFrame(rows), (8, 4))
     assert images.labels.tolist() == [1, 0, 1]
     assert images.classes == [3, 7]
+    assert images.take(images.pids > 0) is images, "nothing is copied"
     part = images.take(images.pids == 7)
     assert part.camids.tolist() == [1, 3]
     assert part.paths == (pictures[0][0], pictures[0][2])

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from ddid.report import figures
 from ddid.report.embedding import Projection
+from ddid.report.figures.bias import images_per_identity
 from ddid.report.figures.embedding import embedding_maps, similarity_histograms
 from ddid.report.figures.images import attention_maps
 from ddid.report.figures.ranking import Answers, attack_card, ranked_lists
@@ -157,3 +159,15 @@ def test_similarities_are_counted_per_model():
         f"{model}, {state}" for state in ("clean", "attacked") for model in ("none", "ddid")
     ]
     assert figure.texts[-1].get_text().startswith("3 queries")
+
+
+def test_bars_of_many_people_are_not_drawn_over_by_their_edges():
+    share = {}
+    for people in (50, 751):
+        rows = [(pid, "train", "real") for pid in range(1, people + 1) for _ in range(10)]
+        figure = images_per_identity(pd.DataFrame(rows, columns=["pid", "split", "origin"]))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        red, _, blue, _ = np.moveaxis(np.asarray(canvas.buffer_rgba()).astype(int), -1, 0)
+        share[people] = (blue - red > 60).mean()
+    assert share[751] > 0.8 * share[50] > 0.1

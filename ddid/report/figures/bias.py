@@ -23,9 +23,10 @@ def images_per_identity(manifest: pd.DataFrame, wanted: int | None = None) -> Dr
     counts = counts.sort_values("real", ascending=False).reset_index(drop=True)
     figure, axes = new_figure(6, 2.2)
     ax, real = axes[0, 0], counts["real"]
-    ax.bar(counts.index, real, width=1, color=CLEAN, label="real")
+    ax.bar(counts.index, real, width=1, linewidth=0, color=CLEAN, label="real")
     if counts["synthetic"].any():
-        ax.bar(counts.index, counts["synthetic"], 1, real, color=ATTACKED, label="synthetic")
+        drawn = {"width": 1, "linewidth": 0, "color": ATTACKED, "label": "synthetic"}
+        ax.bar(counts.index, counts["synthetic"], bottom=real, **drawn)
     if wanted:
         ax.axhline(wanted, color=NEUTRAL, linestyle="--", linewidth=1, label=f"δ1 = {wanted}")
     ax.set(xlabel="identity, most photographed first", ylabel="train images", xlim=(-0.5, None))

@@ -26,8 +26,8 @@ def embedding_maps(
 ) -> Drawn:
     """One map a model; a line joins each shown query's clean place to its attacked one.
 
-    UMAP of {gallery} gallery and {queries} query images, {shown} identities in colour, each with
-    its number at one of its clean queries; all others are grey. Each model has a map of its own.
+    UMAP of {gallery} gallery and {queries} query images; drawn are the gallery, in grey, and the
+    queries of {shown} identities, in colour, each with its number. Each model has a map of its own.
     Only neighbourhoods mean something: lengths, distances and axes are not to be read.
 
     Args:
@@ -65,9 +65,9 @@ def similarity_histograms(similarities: Mapping[str, pd.DataFrame]) -> Drawn:
     """How similar queries are to identities, clean in the first row, attacked in the second.
 
     {queries} queries; cosine similarity to the mean clean embedding of the other queries of their
-    own identity, of all queries of the identity nearest to them, and of the one farthest from them
-    when clean. Unlike distances on a map these are the similarities that rank, of identities as a
-    whole: where “nearest other” passes “own”, somebody else comes first.
+    own identity, if there are any, of all queries of the identity nearest to them, and of the one
+    farthest from them when clean. Unlike distances on a map these are the similarities that
+    rank, of identities as a whole: where “nearest other” passes “own”, somebody else comes first.
 
     Args:
         similarities: model → a row a query, a column “TO, STATE” a curve; see `UnderAttack`.
@@ -76,7 +76,7 @@ def similarity_histograms(similarities: Mapping[str, pd.DataFrame]) -> Drawn:
         table.melt(var_name="curve", value_name="similarity").assign(model=model)
         for model, table in similarities.items()
     ]
-    rows = pd.concat(parts)
+    rows = pd.concat(parts).dropna(subset="similarity")
     rows[["to", "state"]] = rows["curve"].str.split(", ", expand=True).to_numpy()
     grid = seaborn.displot(
         rows, x="similarity", hue="to", col="model", row="state", element="step", height=1.7,
