@@ -152,8 +152,8 @@ class Explorer:
         choice, lists = self.choice, []
         known = choice.query < len(self.query)
         shown: dict[str, np.ndarray] = {}
-        spent = f"eps {choice.eps}/255, {choice.steps} steps"
-        spent = spent if attacks()[choice.attack].bounded else "a budget of its own"
+        bounded = attacks()[choice.attack].bounded
+        spent = f"eps {choice.eps}/255, {choice.steps} steps" if bounded else "a budget of its own"
         text = f"{choice.attack} on the {choice.side}\n{spent}\n"
         for name, view in self.views.items():
             course = " → ".join(f"{score.ap:.0f} %" for score in view.scores)
